@@ -1,0 +1,87 @@
+"""What a node can tell about itself: plain snapshots, taken by ``Node`` and printed by the admin socket and tools.
+
+Names follow the admin protocol (section 13.3); times are seconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PathStatus", "PeerStatus", "SelfStatus", "SessionStatus", "TreeEntry", "TunStatus"]
+
+
+@dataclass(frozen=True, slots=True)
+class SelfStatus:
+    """``getSelf``."""
+
+    key: bytes
+    address: str
+    subnet: str
+    routing_entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """One entry of ``getPeers``: a configured peering, up or down, or an incoming link."""
+
+    uri: str
+    """The URI without its query."""
+    up: bool
+    inbound: bool
+    key: bytes | None = None
+    """None while the link is down."""
+    address: str | None = None
+    port: int = 0
+    """The tree port that this node gave the peer's key."""
+    priority: int = 0
+    cost: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    receive_rate: int = 0
+    """Bytes in the last whole second."""
+    send_rate: int = 0
+    uptime: float = 0.0
+    latency: float = 0.0
+    """Last SigReq/SigRes round trip; 0 when unknown."""
+    last_error: str | None = None
+    last_error_age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEntry:
+    """One entry of ``getTree``."""
+
+    key: bytes
+    address: str
+    parent: bytes
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class PathStatus:
+    """One entry of ``getPaths``."""
+
+    key: bytes
+    address: str
+    path: tuple[int, ...]
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """One entry of ``getSessions``."""
+
+    key: bytes
+    address: str
+    bytes_received: int
+    bytes_sent: int
+    uptime: float
+
+
+@dataclass(frozen=True, slots=True)
+class TunStatus:
+    """``getTUN``."""
+
+    enabled: bool
+    name: str = ""
+    mtu: int = 0
