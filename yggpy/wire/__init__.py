@@ -1,0 +1,1 @@
+"""The wire: byte layouts and nothing else. ``decode`` gives a value or a ``DecodeError``, ``encode`` gives bytes back."""
