@@ -16,12 +16,13 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from yggpy.address import Address, Subnet
-from yggpy.routing.greedy import Fib
-from yggpy.sessions.traffic import RatchetCase, SessionKeys
-from yggpy.wire.packets import Traffic
+if TYPE_CHECKING:
+    from yggpy.address import Address, Subnet
+    from yggpy.routing.greedy import Fib
+    from yggpy.sessions.traffic import RatchetCase, SessionKeys
+    from yggpy.wire.packets import Traffic
 
 __all__ = [
     "ByteStream",
@@ -44,8 +45,8 @@ class StreamClosed(ConnectionError):
 class ByteStream(Protocol):
     """An ordered, reliable byte stream to one peer, before it is handed to the data plane as a link.
 
-    Only the handshake reads and writes it. After ``Datapath.attach_link`` it belongs to the data plane,
-    together with whatever it had read ahead.
+    The handshake reads and writes it; ``Datapath.attach_link`` then takes it, together with whatever it had
+    read ahead, and calls ``start``, after which ``read_exactly`` is over.
     """
 
     @property
@@ -64,6 +65,24 @@ class ByteStream(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send ``data`` (buffered when the kernel is not ready). Raises nothing; a failure shows in the next read."""
+        ...
+
+    @property
+    def buffered(self) -> int:
+        """Bytes written but not yet taken by the kernel (or whatever carries them)."""
+        ...
+
+    def start(
+        self,
+        on_data: Callable[[bytes | memoryview], None],
+        on_end: Callable[[LinkEnd], None],
+        on_writable: Callable[[], None],
+    ) -> None:
+        """Begin the link life: read-ahead goes to ``on_data`` first, then all that arrives.
+
+        A memoryview is valid only during the call. ``on_end`` comes once, and never after ``close``;
+        ``on_writable`` comes when ``buffered`` has fallen back to 0.
+        """
         ...
 
     def close(self) -> None:

@@ -1,0 +1,28 @@
+"""The programs in the documentation run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def python_blocks(document: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (DOCS / document).read_text(), re.DOTALL)
+
+
+def test_the_embedding_example_runs() -> None:
+    example = python_blocks("embedding.md")[0]
+    result = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch(r"hello from 2[0-9a-f]{2}:[0-9a-f:]+\n", result.stdout)
+
+
+def test_the_other_embedding_examples_compile() -> None:
+    blocks = python_blocks("embedding.md")
+    assert len(blocks) >= 2
+    for number, block in enumerate(blocks):
+        compile(block, f"embedding.md block {number}", "exec")

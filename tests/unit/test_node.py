@@ -1,0 +1,143 @@
+"""Complete nodes in one process: datagrams, IPv6 packets, restarts and the end of a node."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+import pytest
+
+from yggpy import testing
+from yggpy.address import Address
+from yggpy.node import MAX_DATAGRAM, Node, NodeClosedError
+
+WAIT = 15.0
+
+
+async def receive(node: Node) -> tuple[bytes, bytes]:
+    async with asyncio.timeout(WAIT):
+        return await node.receive()
+
+
+def ipv6_packet(source: Address, dest: Address, payload: bytes) -> bytes:
+    return struct.pack("!IHBB", 6 << 28, len(payload), 59, 64) + source.packed + dest.packed + payload
+
+
+async def test_a_datagram_travels_over_a_line_of_nodes() -> None:
+    async with testing.nodes(4) as line:
+        for one, two in zip(line, line[1:], strict=False):
+            await testing.connect(one, two)
+        await asyncio.sleep(2.5)  # two maintenance ticks: the tree and the bloom filters
+        await line[0].send(line[3].public_key, b"end to end")
+        assert await receive(line[3]) == (line[0].public_key, b"end to end")
+        await line[3].send(line[0].public_key, b"and back")
+        assert await receive(line[0]) == (line[3].public_key, b"and back")
+
+
+async def test_the_first_datagram_is_not_lost_when_the_tree_is_still_forming() -> None:
+    async with testing.nodes(3) as (left, middle, right):
+        await testing.connect(left, middle)
+        await testing.connect(right, middle)
+        await left.send(right.public_key, b"early")
+        assert await receive(right) == (left.public_key, b"early")
+
+
+@pytest.mark.parametrize("size", [0, 1, 1400, 65536, MAX_DATAGRAM])
+async def test_datagrams_of_every_size(size: int) -> None:
+    data = bytes(number & 0xFF for number in range(size))
+    async with testing.nodes(2) as (alice, bob):
+        await testing.connect(alice, bob)
+        await alice.send(bob.public_key, data)
+        assert await receive(bob) == (alice.public_key, data)
+
+
+async def test_what_cannot_be_sent_is_refused() -> None:
+    async with testing.nodes(1) as (node,):
+        with pytest.raises(ValueError, match="at most"):
+            await node.send(node.public_key, bytes(MAX_DATAGRAM + 1))
+        with pytest.raises(ValueError, match="32 bytes"):
+            await node.send(b"short", b"")
+
+
+async def test_ipv6_packets_without_a_tun() -> None:
+    async with testing.nodes(2) as (alice, bob):
+        await testing.connect(alice, bob)
+        packet = ipv6_packet(alice.address, bob.address, b"payload")
+        await alice.send_packet(packet)
+        async with asyncio.timeout(WAIT):
+            assert await bob.receive_packet() == packet
+
+
+async def test_a_forged_source_address_is_dropped() -> None:
+    async with testing.nodes(3) as (alice, bob, mallory):
+        await testing.connect(alice, bob)
+        forged = ipv6_packet(mallory.address, bob.address, b"forged")
+        await alice.send_packet(forged)  # dropped at the source: not alice's address
+        await alice.send(bob.public_key, forged)  # dropped at the destination: not the sender's address
+        honest = ipv6_packet(alice.address, bob.address, b"honest")
+        await alice.send_packet(honest)
+        async with asyncio.timeout(WAIT):
+            assert await bob.receive_packet() == honest
+
+
+async def test_a_datagram_that_looks_like_the_start_of_an_ipv6_packet_arrives() -> None:
+    text = b"hello, this text begins with the nibble 6 and is longer than an IPv6 header"
+    assert text[0] >> 4 == 6
+    async with testing.nodes(2) as (alice, bob):
+        await testing.connect(alice, bob)
+        await alice.send(bob.public_key, text)
+        assert await receive(bob) == (alice.public_key, text)
+
+
+async def test_status_of_two_nodes() -> None:
+    async with testing.nodes(2) as (alice, bob):
+        await testing.connect(alice, bob, latency=0.002)
+        await alice.send(bob.public_key, b"x")
+        await receive(bob)
+        (peer,) = alice.status_peers()
+        assert peer.up and not peer.inbound and peer.key == bob.public_key and peer.port == 1
+        assert peer.address == str(bob.address) and peer.bytes_sent > 123 and peer.bytes_received > 123
+        assert peer.latency >= 0.004
+        assert bob.status_peers()[0].inbound
+        root = min(alice.public_key, bob.public_key)
+        await asyncio.sleep(2.0)
+        for node in (alice, bob):
+            assert {entry.key for entry in node.status_tree()} == {alice.public_key, bob.public_key}
+            assert {entry.parent for entry in node.status_tree()} == {root}
+            assert node.status_self().routing_entries == 2
+        (path,) = alice.status_paths()
+        assert path.key == bob.public_key
+        (session,) = bob.status_sessions()
+        assert session.key == alice.public_key and session.bytes_received == 2
+        assert alice.status_tun().enabled is False
+
+
+async def test_a_restarted_node_is_reached_again() -> None:
+    config = testing.quiet_config()
+    async with testing.nodes(1) as (alice,):
+        async with Node(config) as bob:
+            await testing.connect(alice, bob)
+            await alice.send(bob.public_key, b"before")
+            await receive(bob)
+        async with Node(config) as bob:
+            await testing.connect(alice, bob)
+            for attempt in range(30):
+                await alice.send(bob.public_key, b"after %d" % attempt)
+                try:
+                    async with asyncio.timeout(0.5):
+                        source, data = await bob.receive()
+                    break
+                except TimeoutError:
+                    continue
+            assert source == alice.public_key and data.startswith(b"after")
+
+
+async def test_readers_learn_that_the_node_is_closed() -> None:
+    async with testing.nodes(1) as (node,):
+        reading = asyncio.create_task(node.receive())
+        await asyncio.sleep(0)
+        await node.close()
+        with pytest.raises(NodeClosedError):
+            await reading
+        with pytest.raises(NodeClosedError):
+            await node.receive_packet()

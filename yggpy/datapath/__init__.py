@@ -1,0 +1,1 @@
+"""The data plane: the seam (``base``) and its implementations."""

@@ -1,0 +1,426 @@
+"""``Node``: a Yggdrasil node on an asyncio event loop; what the daemon runs and what applications embed.
+
+It owns the tasks and descriptors that ``Core`` must not know: listeners and dialled peers (``LinkManager``), the TUN
+device, the event loop's timers. Several nodes live happily in one process; nothing here is global.
+
+    async with Node(Config.generate()) as node:
+        await node.add_peer("tls://192.0.2.1:443")
+        await node.send(key, b"hello")
+        source, data = await node.receive()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from yggpy.address import Address
+from yggpy.clock import SystemClock, TimerHandle
+from yggpy.config import Config
+from yggpy.core import Core, DatapathFactory
+from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkCounters, LinkEnd
+from yggpy.datapath.pure import PureDatapath
+from yggpy.errors import ConfigError, PeerUriError, YggpyError
+from yggpy.links.manager import EstablishedLink, LinkInfo, LinkManager, LinkStatus
+from yggpy.status import PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.tun import TunDevice
+from yggpy.wire.session import MAX_MESSAGE
+
+__all__ = ["MAX_DATAGRAM", "Node", "NodeClosedError"]
+
+MAX_DATAGRAM = MAX_MESSAGE - 1
+"""Longest datagram that ``Node.send`` takes, in bytes (one byte of each message is its type)."""
+RECEIVE_QUEUE_LIMIT = 1024
+"""Datagrams, and IPv6 packets, that may wait for ``receive``; when full, newly arrived ones are dropped."""
+RATE_INTERVAL = 1.0
+"""Seconds over which ``getPeers`` measures rates."""
+MIN_MTU = 1280
+MAX_MTU = 65535
+
+_T = TypeVar("_T")
+
+
+class NodeClosedError(YggpyError):
+    """The node was closed while something was awaited from it."""
+
+
+class LoopScheduler:
+    """The running event loop as a :class:`~yggpy.clock.Scheduler`."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._clock = SystemClock()
+        self.now = self._clock.now
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> TimerHandle:
+        """Run ``callback()`` after ``delay`` seconds."""
+        return self._loop.call_later(delay, callback)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run ``callback()`` in the loop's next turn."""
+        self._loop.call_soon(callback)
+
+
+class _Inbox(Generic[_T]):
+    """A bounded queue whose readers are told when the node closes."""
+
+    def __init__(self) -> None:
+        self._items: deque[_T] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._closed = False
+        self.dropped = 0
+
+    def put(self, item: _T) -> None:
+        if len(self._items) >= RECEIVE_QUEUE_LIMIT:
+            self.dropped += 1
+            return
+        self._items.append(item)
+        self._wake()
+
+    async def get(self) -> _T:
+        while not self._items:
+            if self._closed:
+                raise NodeClosedError("the node is closed")
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+        return self._items.popleft()
+
+    def close(self) -> None:
+        self._closed = True
+        while self._waiters:
+            self._wake()
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+
+class _Rates:
+    """Byte counts of one link at the last measurement, and the difference to the one before."""
+
+    __slots__ = ("counters", "received", "sent")
+
+    def __init__(self) -> None:
+        self.counters = LinkCounters(0, 0)
+        self.received = 0
+        self.sent = 0
+
+    def measure(self, counters: LinkCounters) -> None:
+        self.received = counters.bytes_received - self.counters.bytes_received
+        self.sent = counters.bytes_sent - self.counters.bytes_sent
+        self.counters = counters
+
+
+class Node:
+    """A node made from a :class:`~yggpy.config.Config`. Use as an async context manager, or ``start`` and ``close``.
+
+    The admin socket is not part of it (see ``yggpy.admin``).
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        logger: logging.Logger | None = None,
+        datapath_factory: DatapathFactory = PureDatapath,
+    ) -> None:
+        self.config = config
+        self.private_key = config.private_key
+        self.public_key: bytes = config.private_key.public_key
+        self.address = Address.for_key(self.public_key)
+        self.subnet = self.address.subnet
+        self._log = logger or logging.getLogger("yggpy")
+        self._datapath_factory = datapath_factory
+        self._scheduler: LoopScheduler | None = None
+        self._core: Core | None = None
+        self._links: LinkManager | None = None
+        self._tun: TunDevice | None = None
+        self._established: dict[int, asyncio.Future[LinkEnd]] = {}
+        self._rates: dict[int, _Rates] = {}
+        self._rate_timer: TimerHandle | None = None
+        self._listen_addresses: list[str] = []
+        self._datagrams: _Inbox[tuple[bytes, bytes]] = _Inbox()
+        self._packets: _Inbox[bytes] = _Inbox()
+        self._closed = False
+
+    # -- life --------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Start listeners and peers, then the TUN.
+
+        Raises ``ConfigError`` for a configured peer, key or group password that cannot be used, and ``TunError`` when
+        the TUN cannot be made; the node is then closed. A listener that fails is only logged, as Go does.
+        """
+        if self._core is not None:
+            raise RuntimeError("a node can be started only once")
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
+        config = self.config
+        self._scheduler = LoopScheduler()
+        self._core = Core(
+            self.private_key,
+            self._scheduler,
+            self._datapath_factory,
+            self,
+            group_password=config.group_password.encode(),
+            node_info=config.public_node_info(),
+        )
+        self._links = LinkManager(
+            self.private_key, self, allowed_keys=config.allowed_keys(), logger=self._log
+        )
+        self._core.start()
+        for uri in config.listen:
+            await self._listen(uri)
+        for interface, uris in (("", config.peers), *config.interface_peers.items()):
+            for uri in uris:
+                self._add_configured_peer(uri, interface)
+        if config.if_name not in ("none", "dummy"):
+            self._open_tun()
+        self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
+
+    async def _listen(self, uri: str) -> None:
+        assert self._links is not None
+        try:
+            listener = await self._links.listen(uri)
+        except PeerUriError as error:
+            self._log.error('Invalid listener URI "%s" specified, ignoring: %s', uri, error)
+        except OSError as error:
+            self._log.error('Failed to start listener "%s": %s', uri, error)
+        else:
+            self._listen_addresses.append(listener.address)
+
+    def _add_configured_peer(self, uri: str, interface: str) -> None:
+        assert self._links is not None
+        try:
+            self._links.add_peer(uri, interface)
+        except AlreadyConfiguredError:
+            pass  # a repeated line is harmless
+        except PeerUriError as error:
+            raise ConfigError(f'cannot use peer "{uri}": {error}') from error
+
+    def _open_tun(self) -> None:
+        assert self._core is not None
+        mtu = min(max(self.config.if_mtu, MIN_MTU), MAX_MTU)
+        if mtu != self.config.if_mtu:
+            self._log.warning("IfMTU %d is outside %d..%d; using %d", self.config.if_mtu, MIN_MTU, MAX_MTU, mtu)
+        self._tun = TunDevice.open(self.config.if_name, self.address, mtu)
+        self._core.datapath.attach_tun(self._tun.fd, self._tun.mtu, self._tun_failed)
+        self._log.info("Interface name: %s", self._tun.name)
+        self._log.info("Interface IPv6: %s/7", self.address)
+        self._log.info("Interface MTU: %d", self._tun.mtu)
+
+    def _tun_failed(self, error: OSError) -> None:
+        self._log.error("TUN interface is gone: %s; traffic of this machine stops, routing for others goes on", error)
+        if self._tun is not None:
+            self._tun.close()
+            self._tun = None
+
+    async def close(self) -> None:
+        """Stop: TUN, links, listeners. Waiting readers get ``NodeClosedError``. Harmless when already closed."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._rate_timer is not None:
+            self._rate_timer.cancel()
+        if self._core is not None:
+            self._core.datapath.detach_tun()
+        if self._tun is not None:
+            self._tun.close()
+            self._tun = None
+        if self._links is not None:
+            await self._links.close()
+        if self._core is not None:
+            self._core.close()
+        self._datagrams.close()
+        self._packets.close()
+
+    # -- peers -------------------------------------------------------------------------------------------
+
+    @property
+    def links(self) -> LinkManager:
+        """The node's peerings, incoming links and listeners."""
+        if self._links is None:
+            raise RuntimeError("the node is not started")
+        return self._links
+
+    @property
+    def core(self) -> Core:
+        """The protocol machine inside."""
+        if self._core is None:
+            raise RuntimeError("the node is not started")
+        return self._core
+
+    @property
+    def datapath(self) -> Datapath:
+        """The data plane (``LinkHost``)."""
+        return self.core.datapath
+
+    @property
+    def listen_addresses(self) -> list[str]:
+        """URIs of the configured listeners that are up, with the port that they really got."""
+        return list(self._listen_addresses)
+
+    async def add_peer(self, uri: str, interface: str = "") -> None:
+        """Dial ``uri`` and keep dialling it. Raises ``PeerUriError``; says nothing about the connection itself."""
+        self.links.add_peer(uri, interface)
+
+    async def remove_peer(self, uri: str, interface: str = "") -> None:
+        """Close a peering or an incoming link and forget it. Raises ``PeerUriError`` if there is none."""
+        self.links.remove_peer(uri, interface)
+
+    def link_established(self, info: LinkInfo, stream: ByteStream) -> EstablishedLink:
+        """Give a stream whose handshake is done to the protocol (``LinkHost``)."""
+        core = self.core
+        ended: asyncio.Future[LinkEnd] = asyncio.get_running_loop().create_future()
+        link_id = core.add_link(info.key, info.priority, stream)
+        self._rates[link_id] = _Rates()
+        self._established[link_id] = ended
+        return EstablishedLink(
+            link_id=link_id,
+            ended=ended,
+            counters=lambda: core.datapath.link_counters(link_id),
+            close=lambda: core.close_link(link_id, LinkEnd(CloseReason.LOCAL)),
+        )
+
+    # -- datagrams and packets ---------------------------------------------------------------------------
+
+    async def send(self, key: bytes, data: bytes) -> None:
+        """Send a datagram of at most ``MAX_DATAGRAM`` bytes to the node with public key ``key``.
+
+        It is end-to-end encrypted, unordered and may be lost; the first ones wait briefly for a path and a session.
+        Raises ``ValueError`` for a wrong key length or too much data.
+        """
+        if len(key) != 32:
+            raise ValueError(f"a public key has 32 bytes, not {len(key)}")
+        if len(data) > MAX_DATAGRAM:
+            raise ValueError(f"a datagram has at most {MAX_DATAGRAM} bytes, not {len(data)}")
+        self.core.send_datagram(key, data)
+
+    async def receive(self) -> tuple[bytes, bytes]:
+        """Wait for a datagram; return (public key of the sender, data). Raises ``NodeClosedError``."""
+        return await self._datagrams.get()
+
+    async def send_packet(self, packet: bytes) -> None:
+        """Send an IPv6 packet, whose source must be this node's address or subnet; others are dropped."""
+        self.core.send_ipv6(packet)
+
+    async def receive_packet(self) -> bytes:
+        """Wait for an IPv6 packet to this node's address or subnet (only without a TUN). Raises ``NodeClosedError``."""
+        return await self._packets.get()
+
+    # -- what the core reports (CoreEvents) --------------------------------------------------------------
+
+    def link_ended(self, link_id: int, end: LinkEnd) -> None:
+        """A link is over: tell the manager that waits for it."""
+        self._rates.pop(link_id, None)
+        ended = self._established.pop(link_id, None)
+        if ended is not None and not ended.done():
+            ended.set_result(end)
+
+    def ipv6_received(self, source: bytes, packet: bytes) -> None:
+        """Keep a packet for ``receive_packet``."""
+        self._packets.put(packet)
+
+    def datagram_received(self, source: bytes, data: bytes) -> None:
+        """Keep a datagram for ``receive``."""
+        self._datagrams.put((source, data))
+
+    def lookup_seen(self, source: bytes, path: tuple[int, ...]) -> None:
+        """Path look-ups are not recorded yet: the ``lookups`` command is not part of the admin socket."""
+
+    def _measure_rates(self) -> None:
+        core, scheduler = self.core, self._scheduler
+        assert scheduler is not None
+        for link_id, rates in self._rates.items():
+            rates.measure(core.datapath.link_counters(link_id))
+        self._rate_timer = scheduler.call_later(RATE_INTERVAL, self._measure_rates)
+
+    # -- status ------------------------------------------------------------------------------------------
+
+    def status_self(self) -> SelfStatus:
+        """``getSelf``."""
+        return SelfStatus(self.public_key, str(self.address), str(self.subnet), self.core.router.routing_entries)
+
+    def status_peers(self) -> list[PeerStatus]:
+        """``getPeers``, in no particular order."""
+        assert self._scheduler is not None
+        now = self._scheduler.now()
+        return [self._peer_status(link, now) for link in self.links.links()]
+
+    def _peer_status(self, link: LinkStatus, now: float) -> PeerStatus:
+        router = self.core.router
+        error_age = 0.0 if link.last_error_at is None else now - link.last_error_at
+        if not link.up or link.key is None or link.link_id is None:
+            return PeerStatus(
+                link.uri, False, link.inbound, last_error=link.last_error, last_error_age=error_age
+            )
+        counters = self.core.datapath.link_counters(link.link_id)
+        rates = self._rates.get(link.link_id) or _Rates()
+        return PeerStatus(
+            uri=link.uri,
+            up=True,
+            inbound=link.inbound,
+            key=link.key,
+            address=str(Address.for_key(link.key)),
+            port=router.port(link.key),
+            priority=link.priority,
+            cost=router.link_cost(link.link_id),
+            bytes_received=counters.bytes_received + link.handshake_bytes_received,
+            bytes_sent=counters.bytes_sent + link.handshake_bytes_sent,
+            receive_rate=rates.received,
+            send_rate=rates.sent,
+            uptime=0.0 if link.established_at is None else now - link.established_at,
+            latency=router.link_latency(link.link_id) or 0.0,
+            last_error=link.last_error,
+            last_error_age=error_age,
+        )
+
+    def status_tree(self) -> list[TreeEntry]:
+        """``getTree``: all known nodes, by key."""
+        return self.core.router.tree()
+
+    def status_paths(self) -> list[PathStatus]:
+        """``getPaths``, by key."""
+        return self.core.router.paths()
+
+    def status_sessions(self) -> list[SessionStatus]:
+        """``getSessions``, by key."""
+        assert self._scheduler is not None
+        now = self._scheduler.now()
+        statuses = []
+        for key, since in self.core.sessions.sessions():
+            counters = self.core.datapath.session_counters(key)
+            statuses.append(
+                SessionStatus(
+                    key, str(Address.for_key(key)), counters.bytes_received, counters.bytes_sent, now - since
+                )
+            )
+        return sorted(statuses, key=lambda status: status.key)
+
+    def status_tun(self) -> TunStatus:
+        """``getTUN``."""
+        if self._tun is None:
+            return TunStatus(enabled=False)
+        return TunStatus(enabled=True, name=self._tun.name, mtu=self._tun.mtu)
