@@ -224,7 +224,7 @@ class Core:
         if message[0] == InnerType.TRAFFIC:
             self._events.datagram_received(source, message[1:])
         elif message[0] == InnerType.PROTO:
-            reply = self.introspection.handle(source, message, self._scheduler.now())
+            reply = self.introspection.handle(message, self._scheduler.now())
             if reply is not None:
                 self.datapath.send_message(source, reply)
 

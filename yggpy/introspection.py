@@ -1,0 +1,88 @@
+"""Answers to what other nodes ask about this one inside a session (protocol section 10): node info and debug requests.
+
+Any node that has a session with us may ask, and an answer can be a thousand times longer than the question. So
+``MAX_ANSWERS_PER_SECOND`` bounds what a flood of questions makes us send. Responses are ignored here: this node does
+not ask yet.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from yggpy.wire.errors import DecodeError
+from yggpy.wire.inner import (
+    DebugCode,
+    DebugMessage,
+    NodeInfoRequest,
+    NodeInfoResponse,
+    decode_proto,
+    encode_keys,
+    encode_self,
+)
+
+__all__ = ["MAX_ANSWERS_PER_SECOND", "Introspection", "RoutingFacts"]
+
+MAX_ANSWERS_PER_SECOND = 64
+"""Answers sent in one second to all askers together; further questions of that second are ignored."""
+
+
+class RoutingFacts(Protocol):
+    """The part of the router that may be asked about."""
+
+    @property
+    def public_key(self) -> bytes:
+        """The node's own key."""
+        ...
+
+    @property
+    def routing_entries(self) -> int:
+        """Number of nodes whose info is known."""
+        ...
+
+    def link_keys(self) -> list[bytes]:
+        """The peer key of every link; a key with two links is there twice."""
+        ...
+
+    def known_keys(self) -> list[bytes]:
+        """The keys of all nodes whose info is known."""
+        ...
+
+
+class Introspection:
+    """Answers questions from ``facts`` and the ready-made ``node_info`` (compact JSON)."""
+
+    def __init__(self, facts: RoutingFacts, node_info: bytes) -> None:
+        self._facts = facts
+        self._node_info = node_info
+        self._second = 0
+        self._answers = 0
+
+    def handle(self, message: bytes, now: float) -> bytes | None:
+        """Return the answer to a message of type PROTO, or None when there is nothing to answer."""
+        try:
+            question = decode_proto(message)
+        except DecodeError:
+            return None  # unknown kinds are ignored, as in Go
+        answer: NodeInfoResponse | DebugMessage | None = None
+        match question:
+            case NodeInfoRequest():
+                answer = NodeInfoResponse(self._node_info)
+            case DebugMessage(code=DebugCode.GET_SELF_REQUEST):
+                facts = self._facts
+                answer = DebugMessage(
+                    DebugCode.GET_SELF_RESPONSE, encode_self(facts.public_key, facts.routing_entries)
+                )
+            case DebugMessage(code=DebugCode.GET_PEERS_REQUEST):
+                answer = DebugMessage(DebugCode.GET_PEERS_RESPONSE, encode_keys(self._facts.link_keys()))
+            case DebugMessage(code=DebugCode.GET_TREE_REQUEST):
+                answer = DebugMessage(DebugCode.GET_TREE_RESPONSE, encode_keys(self._facts.known_keys()))
+        if answer is None or not self._may_answer(now):
+            return None
+        return answer.encode()
+
+    def _may_answer(self, now: float) -> bool:
+        if int(now) != self._second:
+            self._second = int(now)
+            self._answers = 0
+        self._answers += 1
+        return self._answers <= MAX_ANSWERS_PER_SECOND
