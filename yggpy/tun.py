@@ -1,0 +1,147 @@
+"""The TUN device: the interface through which this machine's IPv6 packets reach the network (protocol section 11).
+
+``python-pytun`` makes the device and sets MTU and state; the address needs one more ioctl, which it does not know.
+No external program is called. The kernel adds the route for the whole network, 200::/7, with the address.
+
+The data plane reads and writes the descriptor; this file only makes it, and removes the interface by closing it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+from importlib import import_module
+from typing import Any
+
+from yggpy.address import Address
+from yggpy.errors import YggpyError
+
+__all__ = ["AUTO_NAME", "MAX_MTU", "MIN_MTU", "PREFIX_LENGTH", "TunDevice", "TunError"]
+
+MIN_MTU = 1280
+"""The least that IPv6 allows on a link."""
+
+MAX_MTU = 65535
+"""The most that a Linux TUN device carries."""
+
+PREFIX_LENGTH = 7
+"""Nodes and their subnets together fill 200::/7."""
+
+AUTO_NAME = "auto"
+"""The name that lets the kernel choose: the first free of tun0, tun1, ..."""
+
+_TUN_PATH = "/dev/net/tun"
+_SIOCSIFADDR = 0x8916
+_IN6_IFREQ = struct.Struct("=16sIi")  # struct in6_ifreq: address, prefix length, interface index
+
+_MAX_NAME_BYTES = 15  # IFNAMSIZ without its final zero
+_NO_TUN_HINT = "set IfName to none to run without one"
+
+
+class TunError(YggpyError):
+    """The TUN interface cannot be made or set up; the text says why and what to do."""
+
+
+class TunDevice:
+    """An open TUN interface; ``fd`` is non-blocking and carries bare IPv6 packets. Made by :meth:`open`."""
+
+    def __init__(self, device: Any, mtu: int) -> None:
+        self._device = device
+        self._closed = False
+        self.fd: int = device.fileno()
+        self.name: str = device.name
+        self.mtu = mtu
+
+    @classmethod
+    def open(cls, name: str, address: Address, mtu: int) -> TunDevice:
+        """Make the interface ``name`` (or ``"auto"``) with ``address``/7, set its MTU and bring it up.
+
+        ``mtu`` (bytes) is bounded to ``MIN_MTU``..``MAX_MTU``; the attribute ``mtu`` tells the value in force. A persistent
+        interface made beforehand (``ip tuntap add``) is taken over if nobody else holds it. Raises :class:`TunError`.
+        """
+        mtu = min(max(mtu, MIN_MTU), MAX_MTU)
+        device = _create(name)
+        try:
+            os.set_inheritable(device.fileno(), False)
+            os.set_blocking(device.fileno(), False)
+            _set_mtu(device, mtu)
+            _add_address(device.name, address)
+            _bring_up(device)
+            return cls(device, mtu)
+        except BaseException:
+            device.close()
+            raise
+
+    def close(self) -> None:
+        """Remove the interface (a persistent one stays); harmless when already closed."""
+        if not self._closed:
+            self._closed = True
+            self._device.close()
+
+
+def _create(name: str) -> Any:
+    if name == AUTO_NAME:
+        wanted, label = "", "a TUN interface"
+    else:
+        wanted, label = name, f"the TUN interface {name!r}"
+    try:
+        pytun = import_module("pytun")
+    except ImportError as error:
+        raise TunError(
+            f"cannot make {label}: python-pytun does not load ({error}); install it, or {_NO_TUN_HINT}"
+        ) from None
+    if len(os.fsencode(wanted)) > _MAX_NAME_BYTES:
+        raise TunError(f"cannot make {label}: the name is longer than {_MAX_NAME_BYTES} bytes; shorten IfName")
+    try:
+        return pytun.TunTapDevice(name=wanted, flags=pytun.IFF_TUN | pytun.IFF_NO_PI, dev=_TUN_PATH)
+    except (OSError, ValueError) as error:
+        raise TunError(f"cannot make {label}: {_explain_create(error)}") from None
+
+
+def _explain_create(error: OSError | ValueError) -> str:
+    code = error.errno if isinstance(error, OSError) else None
+    match code:
+        case errno.ENOENT | errno.ENODEV | errno.ENXIO:
+            return (
+                f"{_TUN_PATH} is missing; load the module (modprobe tun), give it to the container, or {_NO_TUN_HINT}"
+            )
+        case errno.EACCES | errno.EPERM:
+            return f"no permission; run as root or with CAP_NET_ADMIN and access to {_TUN_PATH}, or {_NO_TUN_HINT}"
+        case errno.EBUSY:
+            return "the name is in use by another program; stop it, or choose another IfName"
+        case errno.EINVAL:
+            return "the name cannot be used or belongs to an interface of another kind; choose another IfName"
+        case _:
+            return str(error)
+
+
+def _set_mtu(device: Any, mtu: int) -> None:
+    try:
+        device.mtu = mtu
+    except OSError as error:
+        raise TunError(f"cannot set the MTU of {device.name} to {mtu}: {error}; choose another IfMTU") from None
+
+
+def _add_address(name: str, address: Address) -> None:
+    try:
+        index = socket.if_nametoindex(name)
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, _SIOCSIFADDR, _IN6_IFREQ.pack(address.packed, PREFIX_LENGTH, index))
+    except OSError as error:
+        if error.errno == errno.EEXIST:  # a persistent interface that has it from the last run
+            return
+        if error.errno in (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+            hint = f"IPv6 is disabled here; enable it (sysctl -w net.ipv6.conf.all.disable_ipv6=0), or {_NO_TUN_HINT}"
+        else:
+            hint = str(error)
+        raise TunError(f"cannot give {name} the address {address}/{PREFIX_LENGTH}: {hint}") from None
+
+
+def _bring_up(device: Any) -> None:
+    try:
+        device.up()
+    except OSError as error:
+        raise TunError(f"cannot bring {device.name} up: {error}") from None
