@@ -137,7 +137,8 @@ def encode_keys(keys: Iterable[bytes]) -> bytes:
 
 def decode_keys(data: bytes) -> list[bytes]:
     """Return the whole keys in such data; an incomplete last one is left out, as in Go."""
-    return [data[start : start + PUBLIC_KEY_SIZE] for start in range(0, len(data) - PUBLIC_KEY_SIZE + 1, PUBLIC_KEY_SIZE)]
+    starts = range(0, len(data) - PUBLIC_KEY_SIZE + 1, PUBLIC_KEY_SIZE)
+    return [data[start : start + PUBLIC_KEY_SIZE] for start in starts]
 
 
 def encode_self(key: bytes, routing_entries: int) -> bytes:

@@ -63,14 +63,14 @@ def encode_header(src: bytes, dst: bytes, protocol: int, length: int) -> bytes:
 def checksum(src: bytes, dst: bytes, protocol: int, payload: bytes) -> int:
     """Return the Internet checksum over the pseudo-header and ``payload``, whose own checksum field must be zero."""
     data = b"".join((src, dst, struct.pack(">II", len(payload), protocol), payload, b"\0" * (len(payload) & 1)))
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total > 0xFFFF:
         total = (total >> 16) + (total & 0xFFFF)
     return total ^ 0xFFFF
 
 
 def packet_too_big(offending: bytes, mtu: int) -> bytes:
-    """Return the ICMPv6 answer to ``offending`` (a packet that :func:`is_ipv6` accepts): at most ``mtu`` bytes, please."""
+    """Return the ICMPv6 answer to ``offending``, a packet that :func:`is_ipv6` accepts: at most ``mtu`` bytes, please."""
     src, dst = destination(offending), source(offending)
     rest = struct.pack(">I", mtu) + offending[:QUOTED_SIZE]
     head = struct.pack(">BB", _PACKET_TOO_BIG, 0)

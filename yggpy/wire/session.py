@@ -61,6 +61,9 @@ def signed_bytes(preimage: bytes, eph_pub: bytes, current: bytes, next: bytes, k
     return b"".join((preimage, eph_pub, current, next, _NUMBERS.pack(key_seq, seq)))
 
 
+_TRAFFIC_TYPE = bytes((MessageType.TRAFFIC,))
+
+
 @dataclass(frozen=True, slots=True)
 class InitPayload:
     """The sealed part of an init or ack."""
@@ -137,9 +140,8 @@ class TrafficHeader(NamedTuple):
 
     def encode(self) -> bytes:
         """Return type byte and numbers; the box follows. Raises ``ValueError`` for numbers outside 64 bits."""
-        return b"".join(
-            (b"\x03", encode_uvarint(self.local_key_seq), encode_uvarint(self.remote_key_seq), encode_uvarint(self.nonce))
-        )
+        numbers = (self.local_key_seq, self.remote_key_seq, self.nonce)
+        return _TRAFFIC_TYPE + b"".join(map(encode_uvarint, numbers))
 
     @classmethod
     def decode(cls, message: bytes) -> TrafficHeader:

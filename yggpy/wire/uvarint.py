@@ -76,7 +76,7 @@ def decode_path(data: bytes, offset: int = 0) -> tuple[tuple[int, ...], int]:
     ports = data[offset:end]
     if ports.isascii():
         return tuple(ports), end + 1
-    numbers = []
+    numbers: list[int] = []
     while True:
         number, offset = decode_uvarint(data, offset)
         if not number:
