@@ -47,7 +47,9 @@ def test_bytes_after_a_request_do_not_matter() -> None:
     assert decode_proto(b"\x02\xff\x01anything") == DebugMessage(DebugCode.GET_SELF_REQUEST, b"anything")
 
 
-@pytest.mark.parametrize("encoded", ["", "02", "01", "0101", "0200", "0203", "02fe", "02ff", "02ff00", "02ff07", "02ffff"])
+@pytest.mark.parametrize(
+    "encoded", ["", "02", "01", "0101", "0200", "0203", "02fe", "02ff", "02ff00", "02ff07", "02ffff"]
+)
 def test_what_is_to_be_ignored(encoded: str) -> None:
     with pytest.raises(DecodeError):
         decode_proto(bytes.fromhex(encoded))
@@ -71,7 +73,8 @@ def test_self() -> None:
 
 def test_node_info_is_compact_sorted_and_escaped_as_in_go() -> None:
     members = {"name": "a<b>&c", "b": [1, {"y": None, "x": "ü"}], "a": True}
-    assert encode_node_info(members) == '{"a":true,"b":[1,{"x":"ü","y":null}],"name":"a\\u003cb\\u003e\\u0026c"}'.encode()
+    expected = '{"a":true,"b":[1,{"x":"ü","y":null}],"name":"a\\u003cb\\u003e\\u0026c"}'
+    assert encode_node_info(members) == expected.encode()
     assert decode_json(encode_node_info(members)) == members
 
 

@@ -117,7 +117,8 @@ def test_over_long_numbers_leave_a_short_box(entry: dict[str, Any]) -> None:
     assert len(packet) - header.box_offset < BOX_OVERHEAD + 32
 
 
-@pytest.mark.parametrize("packet", [b"", b"\x03" + bytes(50), b"\x03\xff" + b"\xff" * 60, b"\x03" + b"\x80" * 11 + bytes(60)])
-def test_malformed_traffic(packet: bytes) -> None:
+@pytest.mark.parametrize("tail", [b"", bytes(50), b"\xff" * 60, b"\x80" * 11 + bytes(60)])
+def test_malformed_traffic(tail: bytes) -> None:
+    packet = b"\x03" + tail
     with pytest.raises(DecodeError):
         TrafficHeader.decode(packet)

@@ -1,1 +1,4 @@
-"""The wire: byte layouts and nothing else. ``decode`` gives a value or a ``DecodeError``, ``encode`` gives bytes back."""
+"""The wire: byte layouts and nothing else.
+
+``decode`` gives a value or a ``DecodeError``, ``encode`` gives the bytes back.
+"""

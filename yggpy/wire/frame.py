@@ -2,9 +2,8 @@
 
     frame = uvarint length || type byte || payload          length counts the type byte
 
-The decoder takes the stream in whatever pieces it arrives. A piece that holds whole frames is cut up where it lies;
-only a frame that spans pieces is collected first. Each byte is copied a constant number of times, and no more than one
-frame of ``MAX_FRAME_SIZE`` is ever held back.
+The decoder takes the stream in whatever pieces it arrives. Whole frames are cut out of a piece where they lie, with one
+copy of each payload; only a frame that spans pieces is collected first. No more than one frame is ever held back.
 """
 
 from __future__ import annotations
@@ -75,40 +74,54 @@ class FrameDecoder:
         Lazy, so that the frames before a malformed one are still handled. Raises ``DecodeError`` for a length that is
         too large (before its body arrives) or zero, and for an unknown type.
         """
-        partial = self._partial
-        if partial:
-            partial += data
-            if len(partial) < self._wanted:
-                return
-            chunk = bytes(partial)
-            partial.clear()
-        else:
-            chunk = bytes(data)  # the same object when it already is bytes
-        available = len(chunk)
+        available = len(data)
         start = 0
-        while start < available:
-            size = chunk[start]
-            body = start + 1
-            if size >= 0x80:
-                try:
-                    size, body = decode_uvarint(chunk, start)
-                except DecodeError:
-                    if available - start >= MAX_UVARINT_SIZE:
-                        raise DecodeError("oversized message, its length overflows 64 bits") from None
-                    self._wanted = available - start + 1  # the length itself is cut short
-                    break
-                if size > MAX_FRAME_SIZE:
-                    raise DecodeError(f"oversized message of {size} bytes, at most {MAX_FRAME_SIZE} are allowed")
-            if not size:
-                raise DecodeError("empty message")
-            end = body + size
+        partial = self._partial
+        while partial:
+            end = start + self._wanted - len(partial)
+            partial += data[start:end]
             if end > available:
-                self._wanted = end - start
-                break
-            frame_type = chunk[body]
-            if frame_type > _LAST_TYPE:
-                raise DecodeError(f"unrecognised message type {frame_type}")
-            yield frame_type, chunk[body + 1 : end]
+                return
             start = end
-        if start < available:
-            partial += memoryview(chunk)[start:]
+            body, self._wanted = _measure(partial, 0)
+            if self._wanted == len(partial):
+                frame_type = _known_type(partial[body])
+                del partial[: body + 1]
+                payload = bytes(partial)
+                partial.clear()
+                yield frame_type, payload
+        while start < available:
+            body, end = _measure(data, start)
+            if end > available:
+                partial += data[start:]
+                self._wanted = end - start
+                return
+            yield _known_type(data[body]), bytes(data[body + 1 : end])  # bytes() does not copy what already is bytes
+            start = end
+
+
+def _measure(data: bytes | bytearray | memoryview, start: int) -> tuple[int, int]:
+    """Return where the type byte of the frame at ``start`` is, and where the frame ends.
+
+    While the length itself is cut short, the end is one byte beyond ``data``.
+    """
+    size = data[start]
+    body = start + 1
+    if size >= 0x80:
+        try:
+            size, body = decode_uvarint(data, start)
+        except DecodeError:
+            if len(data) - start < MAX_UVARINT_SIZE:
+                return body, len(data) + 1
+            raise DecodeError("oversized message, its length overflows 64 bits") from None
+        if size > MAX_FRAME_SIZE:
+            raise DecodeError(f"oversized message of {size} bytes, at most {MAX_FRAME_SIZE} are allowed")
+    if not size:
+        raise DecodeError("empty message")
+    return body, body + size
+
+
+def _known_type(frame_type: int) -> int:
+    if frame_type > _LAST_TYPE:
+        raise DecodeError(f"unrecognised message type {frame_type}")
+    return frame_type

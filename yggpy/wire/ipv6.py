@@ -70,7 +70,7 @@ def checksum(src: bytes, dst: bytes, protocol: int, payload: bytes) -> int:
 
 
 def packet_too_big(offending: bytes, mtu: int) -> bytes:
-    """Return the ICMPv6 answer to ``offending``, a packet that :func:`is_ipv6` accepts: at most ``mtu`` bytes, please."""
+    """Return the ICMPv6 answer to a packet that :func:`is_ipv6` accepts: at most ``mtu`` bytes, please."""
     src, dst = destination(offending), source(offending)
     rest = struct.pack(">I", mtu) + offending[:QUOTED_SIZE]
     head = struct.pack(">BB", _PACKET_TOO_BIG, 0)

@@ -17,6 +17,8 @@ MAX_UVARINT = 2**64 - 1
 MAX_UVARINT_SIZE = 10
 """Bytes of the longest encoding."""
 
+_SHIFTS = range(7, 7 * MAX_UVARINT_SIZE, 7)
+"""Where the bits of the bytes after the first belong."""
 _SINGLE_BYTES = tuple(bytes((value,)) for value in range(0x80))
 
 
@@ -24,6 +26,8 @@ def encode_uvarint(value: int) -> bytes:
     """Return the shortest encoding of ``value``. Raises ``ValueError`` outside 0..2**64-1."""
     if 0 <= value < 0x80:
         return _SINGLE_BYTES[value]
+    if 0 <= value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     if not 0 <= value <= MAX_UVARINT:
         raise ValueError(f"{value} is no unsigned 64-bit number")
     encoded = bytearray()
@@ -34,28 +38,24 @@ def encode_uvarint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def decode_uvarint(data: bytes, offset: int = 0) -> tuple[int, int]:
+def decode_uvarint(data: bytes | bytearray | memoryview, offset: int = 0) -> tuple[int, int]:
     """Return the number at ``offset`` and the offset after it. Raises ``DecodeError``: cut short, or above 64 bits."""
-    size = len(data)
-    if offset >= size:
-        raise DecodeError("number cut short")
-    byte = data[offset]
-    if byte < 0x80:
-        return byte, offset + 1
-    value = byte & 0x7F
-    shift = 7
-    for position in range(offset + 1, min(offset + MAX_UVARINT_SIZE, size)):
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
+    try:
+        byte = data[offset]
         if byte < 0x80:
-            if value > MAX_UVARINT:
+            return byte, offset + 1
+        value = byte & 0x7F
+        for shift in _SHIFTS:
+            offset += 1
+            byte = data[offset]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
                 break
-            return value, position + 1
-        shift += 7
-    else:
-        if size < offset + MAX_UVARINT_SIZE:
-            raise DecodeError("number cut short")
-    raise DecodeError("number overflows 64 bits")
+    except IndexError:
+        raise DecodeError("number cut short") from None
+    if byte >= 0x80 or value > MAX_UVARINT:
+        raise DecodeError("number overflows 64 bits")
+    return value, offset + 1
 
 
 def encode_path(ports: Iterable[int]) -> bytes:
