@@ -48,9 +48,7 @@ PACKETS: dict[Any, st.SearchStrategy[Any]] = {
     SigReq: st.builds(SigReq, NUMBERS, NUMBERS),
     SigRes: st.builds(SigRes, NUMBERS, NUMBERS, NUMBERS, SIGNATURES),
     Announce: st.builds(Announce, KEYS, KEYS, NUMBERS, NUMBERS, NUMBERS, SIGNATURES, SIGNATURES),
-    BloomFilter: st.builds(
-        BloomFilter, st.lists(WORDS, min_size=BLOOM_WORDS, max_size=BLOOM_WORDS).map(tuple)
-    ),
+    BloomFilter: st.builds(BloomFilter, st.lists(WORDS, min_size=BLOOM_WORDS, max_size=BLOOM_WORDS).map(tuple)),
     PathLookup: st.builds(PathLookup, KEYS, KEYS, PATHS),
     PathNotify: st.builds(PathNotify, PATHS, NUMBERS, KEYS, KEYS, NUMBERS, PATHS, SIGNATURES),
     PathBroken: st.builds(PathBroken, PATHS, NUMBERS, KEYS, KEYS),
@@ -125,12 +123,14 @@ def mutated(draw: st.DrawFn, seeds: list[bytes]) -> bytes:
 
 
 def check_total(name: str, data: bytes) -> None:
+    value: Any = None
+    reason = "none"
     try:
-        value: Any = DECODERS[name](data)
+        value = DECODERS[name](data)
     except DecodeError as error:
-        assert str(error)
-        assert "\n" not in str(error)
-        return
+        reason = str(error)
+    assert reason
+    assert "\n" not in reason
     if type(value) in PACKETS:
         # What was understood can be passed on, and is understood as the same again.
         assert type(value).decode(value.encode()) == value

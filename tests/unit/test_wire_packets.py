@@ -122,9 +122,7 @@ def test_path_notify(entry: dict[str, Any]) -> None:
 @pytest.mark.parametrize("entry", of("PathBroken"), ids=lambda e: str(e["description"]))
 def test_path_broken(entry: dict[str, Any]) -> None:
     fields = entry["fields"]
-    packet = PathBroken(
-        ports(fields["path"]), int(fields["watermark"]), KEYS[fields["source"]], KEYS[fields["dest"]]
-    )
+    packet = PathBroken(ports(fields["path"]), int(fields["watermark"]), KEYS[fields["source"]], KEYS[fields["dest"]])
     check_layout(packet, entry)
 
 

@@ -57,9 +57,7 @@ def test_init_payload(entry: dict[str, Any]) -> None:
     preimage, eph_pub = bytes.fromhex(entry["preimage"]), bytes.fromhex(entry["eph_public"])
     signed = payload.signed_bytes(preimage, eph_pub)
     assert signed.hex() == entry["signed_bytes"]
-    assert signed == signed_bytes(
-        preimage, eph_pub, payload.current, payload.next, payload.key_seq, payload.seq
-    )
+    assert signed == signed_bytes(preimage, eph_pub, payload.current, payload.next, payload.key_seq, payload.seq)
     assert verify(KEYS[entry["sender"]], signed, payload.signature)
     assert not verify(KEYS[entry["receiver"]], signed, payload.signature)
 
