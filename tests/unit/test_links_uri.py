@@ -189,7 +189,16 @@ def test_incoming_identity_takes_the_remote_address() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("5s", 5.0), ("1m30s", 90.0), ("1h", 3600.0), ("1.5h", 5400.0), ("300ms", 0.3), ("0", 0.0), ("-2s", -2.0), ("2µs", 2e-6)],
+    [
+        ("5s", 5.0),
+        ("1m30s", 90.0),
+        ("1h", 3600.0),
+        ("1.5h", 5400.0),
+        ("300ms", 0.3),
+        ("0", 0.0),
+        ("-2s", -2.0),
+        ("2µs", 2e-6),
+    ],
 )
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)

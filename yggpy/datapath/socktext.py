@@ -75,7 +75,7 @@ def error_text(error: BaseException) -> str:
     """Return one line for ``error``: Go's wording of a system error, TLS failure or timeout, else its own text."""
     if isinstance(error, ssl.SSLError):
         return _tls_text(error)
-    if isinstance(error, TimeoutError) and not error.errno:
+    if isinstance(error, TimeoutError) and not error.args:
         return IO_TIMEOUT
     if isinstance(error, OSError) and error.errno:
         return _errno_text(error.errno)

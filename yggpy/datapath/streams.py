@@ -9,8 +9,8 @@ that coroutine waits, so a flood in this phase stays in the kernel. ``start`` be
 ahead is delivered first, then everything that arrives, as much of it per call as fits the read buffer, since a call
 per TLS record would split every large frame into pieces.
 
-Writing tries the kernel at once; what it does not take waits here, and small pieces are joined when it takes data again.
-A failed write is not reported by itself: the peer's last words may still be in the kernel, so reading goes on until it
+Writing tries the kernel at once; what it does not take waits here, and small pieces are joined when it takes more. A
+failed write is not reported by itself: the peer's last words may still be in the kernel, so reading goes on until it
 ends, and the write's error is only used if reading has nothing to say.
 """
 
@@ -301,11 +301,12 @@ class SocketStream:
 
     def _read(self) -> None:
         """Deliver what has arrived, up to one buffer of it; then the end, if it has come."""
-        if self._closed or self._on_data is None:
+        on_data = self._on_data
+        if on_data is None:  # closed meanwhile, or not started
             return
         filled, end = self._fill()
         if filled:
-            self._on_data(self._view[:filled])
+            on_data(self._view[:filled])
         if self._closed:
             return
         if end is not None:
@@ -428,6 +429,7 @@ class SocketStream:
         if self._closed:
             return
         self._closed = True
+        self._on_data = None
         self._loop.remove_reader(self._fd)
         self._unwatch_writable()
         if self._tls is not None and not self._buffered and self._write_error is None:

@@ -15,10 +15,10 @@ from fractions import Fraction
 from yggpy.errors import PeerUriError
 from yggpy.keys import PUBLIC_KEY_SIZE
 from yggpy.links.url import Url, parse_query, parse_url
+from yggpy.wire.handshake import MAX_PASSWORD
 
 __all__ = [
     "DEFAULT_MAX_BACKOFF",
-    "MAX_PASSWORD",
     "MIN_MAX_BACKOFF",
     "AlreadyConfiguredError",
     "LinkOptions",
@@ -32,8 +32,6 @@ DEFAULT_MAX_BACKOFF = 4096.0
 """Longest wait in seconds between two attempts to dial a peer."""
 MIN_MAX_BACKOFF = 5.0
 """Smallest ``maxbackoff`` in seconds that the option accepts."""
-MAX_PASSWORD = 64
-"""Bytes of the longest link password (the key of BLAKE2b)."""
 
 SCHEME_UNKNOWN = "link schema unknown"
 

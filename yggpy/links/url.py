@@ -2,7 +2,7 @@
 
 Peerings are known by the printed form of their URI: in configurations, in ``getPeers`` and for ``removePeer``. Python's
 ``urllib`` differs in what it accepts, in what it normalises and in what it says, so a URI that names a peering in a Go
-node would name none here, or another one. This is the generic part; what the query of a peering URI means is in ``uri``.
+node would name none here, or another one. This is the generic part; what a peering URI's query means is in ``uri``.
 
 Text is handled as UTF-8 bytes, as in Go: an escape may decode to any byte (a password need not be text).
 """

@@ -1,0 +1,216 @@
+"""The table of links and listeners of a node, and the only door to it: add, remove, retry, listen, show.
+
+A link is known by its URI without query and its source interface; the same identity twice is refused, and the refusal
+never touches the link that is already there. Everything runs on the event loop's thread, a task for each link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from yggpy.clock import SystemClock
+from yggpy.datapath.base import ByteStream, TlsParameters
+from yggpy.errors import PeerUriError
+from yggpy.keys import PrivateKey
+from yggpy.links.listener import Listener
+from yggpy.links.model import EstablishedLink, LinkHost, LinkInfo, LinkKind, LinkStatus
+from yggpy.links.peering import Link, LinkContext, Peering
+from yggpy.links.reasons import IncomingFailureLog
+from yggpy.links.resolve import TransportError
+from yggpy.links.transports import TransportContext, dialling_transport, listening_transport, make_transports
+from yggpy.links.uri import AlreadyConfiguredError, LinkOptions, LinkUri, NotConfiguredError
+
+__all__ = [
+    "AlreadyConfiguredError",
+    "EstablishedLink",
+    "LinkHost",
+    "LinkInfo",
+    "LinkKind",
+    "LinkManager",
+    "LinkStatus",
+    "Listener",
+    "NotConfiguredError",
+]
+
+MAX_INCOMING_LINKS = 4096
+"""Incoming links that may exist at a time; further ones are refused."""
+
+
+class LinkManager:
+    """All links of one node. ``add_peer`` and ``listen`` need a running event loop."""
+
+    def __init__(
+        self,
+        private_key: PrivateKey,
+        host: LinkHost,
+        *,
+        allowed_keys: frozenset[bytes] = frozenset(),
+        logger: logging.Logger | None = None,
+        clock: Callable[[], float] | None = None,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """``allowed_keys``: node keys that may connect to us (none given: all). ``clock`` times what ``links`` shows.
+
+        ``pause`` waits the given seconds between two attempts to dial.
+        """
+        log = logger or logging.getLogger("yggpy")
+        self.log = log
+        self._allowed_keys = allowed_keys
+        self._context = LinkContext(private_key, host, log, clock or SystemClock().now, pause)
+        self._transports = make_transports(TransportContext(private_key, self._open_stream, log))
+        self._failures = IncomingFailureLog(log, self._context.clock)
+        self._links: dict[tuple[str, str], Link] = {}
+        self._incoming = 0
+        self._listeners: set[Listener] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    # -- peerings ----------------------------------------------------------------------------------------
+
+    def add_peer(self, uri: str, interface: str = "", *, kind: LinkKind = LinkKind.PERSISTENT) -> None:
+        """Begin to dial ``uri``, from ``interface`` unless that is empty.
+
+        Raises ``PeerUriError`` with Go's words for a URI or option that cannot be used, ``AlreadyConfiguredError`` for
+        an identity that exists (which is kicked). Says nothing about the connection itself: see ``links``.
+        """
+        parsed = LinkUri.parse(uri)
+        transport = dialling_transport(self._transports, parsed.scheme)
+        options = parsed.dial_options()
+        existing = self._links.get((str(parsed), interface))
+        if existing is not None:
+            if isinstance(existing, Peering):
+                existing.kick()
+            raise AlreadyConfiguredError
+        if self._closed:
+            raise PeerUriError("the node is closed")
+        peering = Peering(self._context, parsed, interface, kind, options, transport)
+        self._register(peering)
+        peering.task = self.spawn(peering.run())
+        peering.task.add_done_callback(lambda _: self.forget(peering))
+
+    def remove_peer(self, uri: str, interface: str = "") -> None:
+        """Close the link with this identity, outgoing or incoming, and forget it.
+
+        Raises ``NotConfiguredError`` when there is none, ``PeerUriError`` for a URI that does not parse.
+        """
+        link = self._links.get((str(LinkUri.parse(uri)), interface))
+        if link is None:
+            raise NotConfiguredError
+        self.forget(link)
+        link.stop()
+
+    def retry_peers_now(self) -> None:
+        """Dial all peers that wait for their next attempt, for example since the network is back."""
+        for link in list(self._links.values()):
+            if isinstance(link, Peering):
+                link.kick()
+
+    # -- incoming ----------------------------------------------------------------------------------------
+
+    async def listen(self, uri: str, interface: str = "", *, local: bool = False) -> Listener:
+        """Listen on ``uri``; port 0: the system chooses. ``local`` (multicast): ``AllowedPublicKeys`` does not count.
+
+        Raises ``PeerUriError`` when the URI does not parse, ``OSError`` for everything else, both with Go's words.
+        """
+        parsed = LinkUri.parse(uri)
+        transport = listening_transport(self._transports, parsed.scheme)
+        try:
+            options = parsed.listen_options()
+        except PeerUriError as error:
+            raise TransportError(str(error)) from None
+        acceptor = await transport.listen(parsed, interface)
+        listener = Listener(self, acceptor, parsed, interface, options, local=local)
+        self._listeners.add(listener)
+        listener.start()
+        return listener
+
+    def new_incoming(self, uri: str, interface: str, options: LinkOptions, *, local: bool) -> Link | None:
+        """Make and register the entry of an incoming link; None, with a line in the log, when it is not to be."""
+        if self._closed:
+            return None
+        if (uri, interface) in self._links:
+            self.log.debug("Refused incoming %s: there is a link with this address already", uri)
+            return None
+        if self._incoming >= MAX_INCOMING_LINKS:
+            self._failures.report(uri, f"there are {MAX_INCOMING_LINKS} incoming links already")
+            return None
+        allowed = None if local else self._allowed_keys
+        link = Link(self._context, uri, interface, LinkKind.INCOMING, options, allowed)
+        self._register(link)
+        return link
+
+    def incoming_failed(self, uri: str, reason: str) -> None:
+        """Report an incoming connection that came to nothing."""
+        self._failures.report(uri, reason)
+
+    def listener_closed(self, listener: Listener) -> None:
+        """Forget a listener."""
+        self._listeners.discard(listener)
+
+    async def adopt(self, stream: ByteStream, *, inbound: bool, options: LinkOptions | None = None) -> None:
+        """Make a link of a stream that came from elsewhere (in-memory links); returns when the handshake is done.
+
+        Raises what the handshake raises: ``OSError``, or a ``YggpyError``; the stream is then closed.
+        """
+        kind = LinkKind.INCOMING if inbound else LinkKind.EPHEMERAL
+        uri, number = stream.remote_address, 1
+        while (uri, "") in self._links:  # in-memory streams are not obliged to have names of their own
+            number += 1
+            uri = f"{stream.remote_address}#{number}"
+        allowed = self._allowed_keys if inbound else None
+        link = Link(self._context, uri, "", kind, options or LinkOptions(), allowed)
+        self._register(link)
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        link.task = self.spawn(link.serve(stream, ready))
+        link.task.add_done_callback(lambda _: self.forget(link))
+        try:
+            await ready
+        except asyncio.CancelledError:
+            link.stop()
+            raise
+
+    async def _open_stream(self, sock: socket.socket, tls: TlsParameters | None) -> ByteStream:
+        # The data plane is looked up only here: the host may still be in the making when it makes its manager.
+        return await self._context.host.datapath.open_stream(sock, tls)
+
+    # -- table -------------------------------------------------------------------------------------------
+
+    def links(self) -> list[LinkStatus]:
+        """Return all peerings, up or down, and the incoming links whose handshake is done."""
+        return [link.status() for link in self._links.values() if link.up or link.kind is not LinkKind.INCOMING]
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """The open listeners."""
+        return list(self._listeners)
+
+    def _register(self, link: Link) -> None:
+        self._links[link.identity] = link
+        self._incoming += link.kind is LinkKind.INCOMING
+
+    def forget(self, link: Link) -> None:
+        """Take ``link`` out of the table, unless another one has taken its place. Harmless when repeated."""
+        if self._links.get(link.identity) is link:
+            del self._links[link.identity]
+            self._incoming -= link.kind is LinkKind.INCOMING
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run ``coroutine`` as a task that ``close`` waits for."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """Close all listeners and links, and wait until their tasks are done. Harmless when already closed."""
+        self._closed = True
+        for listener in list(self._listeners):
+            listener.close()
+        for link in list(self._links.values()):
+            link.stop()
+        if self._tasks:
+            await asyncio.wait(self._tasks)

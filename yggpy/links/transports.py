@@ -1,0 +1,158 @@
+"""Which URI scheme is carried by what. The manager knows links; only this file knows schemes.
+
+A transport dials a URI into a :class:`~yggpy.datapath.base.ByteStream`, or listens and hands out pending connections.
+Another carrier is one more class here, or in a file of its own, and one more line in :func:`make_transports`.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from yggpy.datapath.base import ByteStream, TlsIdentity, TlsParameters
+from yggpy.errors import PeerUriError
+from yggpy.keys import PrivateKey
+from yggpy.links.dial import dial_tcp
+from yggpy.links.listen import listen_tcp
+from yggpy.links.resolve import Resolver, TransportError
+from yggpy.links.uri import SCHEME_UNKNOWN, LinkOptions, LinkUri
+
+__all__ = [
+    "Acceptor",
+    "PendingStream",
+    "Transport",
+    "TransportContext",
+    "dialling_transport",
+    "listening_transport",
+    "make_transports",
+]
+
+OpenStream = Callable[[socket.socket, TlsParameters | None], Awaitable[ByteStream]]
+
+KNOWN_SCHEMES = frozenset(("tcp", "tls", "quic", "ws", "wss", "unix", "socks", "sockstls"))
+"""What yggdrasil-go 0.5.14 has."""
+DIAL_ONLY_SCHEMES = frozenset(("socks", "sockstls"))
+WSS_LISTENER = "WSS listener not supported, use WS listener behind reverse proxy instead"
+
+
+class PendingStream(Protocol):
+    """An incoming connection before anything that needs the other side's cooperation."""
+
+    remote_address: str
+
+    async def open(self) -> ByteStream:
+        """Complete the carrier's own handshake; raises ``OSError``, and cleans up when it fails or is cancelled."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connection (only before ``open``)."""
+        ...
+
+
+class Acceptor(Protocol):
+    """An open listener of some carrier."""
+
+    address: str
+    """``host:port`` (or path), as Go prints it."""
+    port: int
+
+    async def accept(self) -> PendingStream:
+        """Wait for the next connection, for nothing else; raises ``OSError``."""
+        ...
+
+    def close(self) -> None:
+        """Stop listening (when nobody waits in ``accept``)."""
+        ...
+
+
+class Transport(Protocol):
+    """One carrier."""
+
+    async def dial(self, uri: LinkUri, options: LinkOptions, interface: str) -> ByteStream:
+        """Connect within the carrier's own time limits; raises ``OSError`` with Go's words."""
+        ...
+
+    async def listen(self, uri: LinkUri, interface: str) -> Acceptor:
+        """Open a listener; raises ``OSError`` with Go's words."""
+        ...
+
+
+@dataclass(slots=True)
+class TransportContext:
+    """What transports need from the node around them."""
+
+    private_key: PrivateKey
+    open_stream: OpenStream
+    log: logging.Logger
+    resolver: Resolver = field(default_factory=Resolver)
+    _identity: TlsIdentity | None = None
+
+    def identity(self) -> TlsIdentity:
+        """The node's certificate, made when it is first needed."""
+        if self._identity is None:
+            from yggpy.links.tls import make_identity  # plain TCP and in-memory nodes need no certificate
+
+            self._identity = make_identity(self.private_key)
+        return self._identity
+
+
+class TcpTransport:
+    """``tcp://`` and, with ``secure``, ``tls://``."""
+
+    def __init__(self, context: TransportContext, *, secure: bool) -> None:
+        self._context = context
+        self._secure = secure
+
+    async def dial(self, uri: LinkUri, options: LinkOptions, interface: str) -> ByteStream:
+        """See :class:`Transport`."""
+        context = self._context
+        tls = TlsParameters(context.identity(), False, options.server_name) if self._secure else None
+
+        async def finish(sock: socket.socket) -> ByteStream:
+            return await context.open_stream(sock, tls)
+
+        return await dial_tcp(uri.host_port, interface, finish, context.resolver, context.log)
+
+    async def listen(self, uri: LinkUri, interface: str) -> Acceptor:
+        """See :class:`Transport`."""
+        context = self._context
+        tls = TlsParameters(context.identity(), True) if self._secure else None
+
+        async def finish(sock: socket.socket) -> ByteStream:
+            return await context.open_stream(sock, tls)
+
+        return await listen_tcp(uri.host_port, interface, finish, context.resolver)
+
+
+def make_transports(context: TransportContext) -> Mapping[str, Transport]:
+    """Return the transports of a node by scheme."""
+    return {"tcp": TcpTransport(context, secure=False), "tls": TcpTransport(context, secure=True)}
+
+
+def dialling_transport(transports: Mapping[str, Transport], scheme: str) -> Transport:
+    """Return the transport to dial ``scheme`` with; raises ``PeerUriError``."""
+    transport = transports.get(scheme)
+    if transport is None:
+        raise PeerUriError(_refusal(transports, scheme))
+    return transport
+
+
+def listening_transport(transports: Mapping[str, Transport], scheme: str) -> Transport:
+    """Return the transport to listen for ``scheme`` with; raises ``OSError``."""
+    if scheme == "wss":
+        raise TransportError(WSS_LISTENER)
+    if scheme in DIAL_ONLY_SCHEMES:
+        raise TransportError(SCHEME_UNKNOWN)
+    transport = transports.get(scheme)
+    if transport is None:
+        raise TransportError(_refusal(transports, scheme))
+    return transport
+
+
+def _refusal(transports: Mapping[str, Transport], scheme: str) -> str:
+    if scheme not in KNOWN_SCHEMES:
+        return SCHEME_UNKNOWN
+    return f"{scheme} links are not supported by this version of yggpy, use one of: {', '.join(sorted(transports))}"
