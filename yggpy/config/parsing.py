@@ -1,0 +1,282 @@
+"""From the bytes of a configuration file to a :class:`~yggpy.config.model.Config`, type by type as Go's decoder does.
+
+Keys are found without regard to case and unknown ones are ignored, so that a file of a later version still loads. A
+wrong type is an error that names the key. ``null`` leaves scalars at their default and empties lists and maps.
+
+One oddity of Go is kept, because files rely on it without knowing: the first entry of ``MulticastInterfaces`` inherits
+what it leaves out from the default entry (Beacon and Listen are true there); later entries do not.
+"""
+
+from __future__ import annotations
+
+import binascii
+import codecs
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from itertools import chain, repeat
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from yggpy.config.hjson import ANY, TEXT, HjsonValue, Number, Shape, read_hjson
+from yggpy.config.model import MAX_CONFIG_SIZE, Config, MulticastInterface, default_multicast_interfaces
+from yggpy.config.pem import read_private_key
+from yggpy.errors import ConfigError
+from yggpy.keys import PrivateKey
+
+__all__ = ["decode_text", "parse_config"]
+
+_MAX_UINT64_DIGITS = 20
+_EXACT_INTEGERS = 1e21
+"""Go prints whole floats below this as integers."""
+_T = TypeVar("_T")
+
+
+def parse_config(data: bytes) -> Config:
+    """Read a configuration; see ``Config.from_bytes``. Raises ``ConfigError``."""
+    return _build(read_hjson(decode_text(data), _CONFIG_SHAPE))
+
+
+def decode_text(data: bytes) -> str:
+    """Return a configuration file's text: UTF-8, or UTF-16 with a byte order mark. Broken characters become U+FFFD."""
+    if len(data) > MAX_CONFIG_SIZE:
+        raise ConfigError(f"longer than {MAX_CONFIG_SIZE} bytes; this is not a configuration")
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return data.decode("utf-16" if utf16 else "utf-8-sig", "replace")
+
+
+# -- values ------------------------------------------------------------------------------------------------
+
+
+def _kind(value: HjsonValue) -> str:
+    """Name the type of a value for a message; never the value, which may be a secret."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case Number():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def _string(key: str, value: HjsonValue) -> str:
+    # Numbers and keywords only get here as Number or bool when a list or object was expected around them.
+    if not isinstance(value, str) or isinstance(value, Number):
+        raise ConfigError(f"{key} must be a string, not {_kind(value)}")
+    return value
+
+
+def _boolean(key: str, value: HjsonValue) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key} must be true or false, not {_kind(value)}")
+    return value
+
+
+def _integer(limit: int) -> Callable[[str, HjsonValue], int]:
+    """Return a reader of whole numbers from 0 to ``limit``."""
+
+    def read(key: str, value: HjsonValue) -> int:
+        if not isinstance(value, Number):
+            raise ConfigError(f"{key} must be a number without quotes, not {_kind(value)}")
+        if not value.isdecimal() or len(value) > _MAX_UINT64_DIGITS or int(value) > limit:
+            raise ConfigError(f"{key} must be a whole number from 0 to {limit}")
+        return int(value)
+
+    return read
+
+
+def _strings(key: str, value: HjsonValue) -> list[str]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{key} must be a list of strings, not {_kind(value)}")
+    return [_string(f"{key}[{index}]", element) for index, element in enumerate(value)]
+
+
+def _object(key: str, value: HjsonValue) -> dict[str, HjsonValue]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key} must be an object, not {_kind(value)}")
+    return value
+
+
+def _plain(key: str, value: HjsonValue) -> Any:
+    """Turn a value inside NodeInfo into what JSON calls it: Go keeps all numbers as 64-bit floats, and so do we."""
+    if isinstance(value, Number):
+        number = float(value)
+        if not math.isfinite(number):
+            raise ConfigError(f"{key} holds a number that is too large")
+        if not number.is_integer() or abs(number) >= _EXACT_INTEGERS or (not number and value.startswith("-")):
+            return number
+        return int(Decimal(repr(number)))
+    if isinstance(value, list):
+        return [_plain(key, element) for element in value]
+    if isinstance(value, dict):
+        return {name: _plain(key, member) for name, member in value.items()}
+    return value
+
+
+def _private_key(key: str, value: HjsonValue) -> bytes:
+    try:
+        return binascii.unhexlify(_string(key, value))
+    except ValueError:
+        raise ConfigError(f"{key} is not hexadecimal, or has an odd number of digits") from None
+
+
+# -- keys --------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A configuration on its way: defaults, overwritten key by key."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    private_key: bytes | None = None
+    multicast_interfaces: list[MulticastInterface] = field(default_factory=default_multicast_interfaces)
+    null_keys: set[str] = field(default_factory=set)
+
+
+_Apply = Callable[[_Draft, str, HjsonValue], None]
+
+
+def _scalar(attribute: str, read: Callable[[str, HjsonValue], _T]) -> _Apply:
+    def apply(draft: _Draft, key: str, value: HjsonValue) -> None:
+        if value is not None:
+            draft.values[attribute] = read(key, value)
+
+    return apply
+
+
+def _list(attribute: str) -> _Apply:
+    def apply(draft: _Draft, key: str, value: HjsonValue) -> None:
+        draft.values[attribute] = [] if _is_null(draft, key, value) else _strings(key, value)
+
+    return apply
+
+
+def _is_null(draft: _Draft, key: str, value: HjsonValue) -> bool:
+    if value is None:
+        draft.null_keys.add(key)
+        return True
+    draft.null_keys.discard(key)
+    return False
+
+
+def _apply_private_key(draft: _Draft, key: str, value: HjsonValue) -> None:
+    draft.private_key = _private_key(key, value)
+
+
+def _apply_interface_peers(draft: _Draft, key: str, value: HjsonValue) -> None:
+    if _is_null(draft, key, value):
+        draft.values["interface_peers"] = {}
+        return
+    peers = draft.values.setdefault("interface_peers", {})
+    for interface, uris in _object(key, value).items():
+        name = f"{key}.{interface}"
+        peers[interface] = [] if _is_null(draft, name, uris) else _strings(name, uris)
+
+
+def _apply_node_info(draft: _Draft, key: str, value: HjsonValue) -> None:
+    if value is None:
+        draft.values["node_info"] = None
+        return
+    info = _plain(key, _object(key, value))
+    draft.values["node_info"] = {**(draft.values.get("node_info") or {}), **info}
+
+
+_MULTICAST_KEYS: Mapping[str, tuple[str, Callable[[str, HjsonValue], Any]]] = MappingProxyType(
+    {
+        "Regex": ("regex", _string),
+        "Beacon": ("beacon", _boolean),
+        "Listen": ("listen", _boolean),
+        "Port": ("port", _integer(0xFFFF)),
+        "Priority": ("priority", _integer(0xFF)),
+        "Password": ("password", _string),
+    }
+)
+
+
+def _apply_multicast_interfaces(draft: _Draft, key: str, value: HjsonValue) -> None:
+    if _is_null(draft, key, value):
+        draft.multicast_interfaces = []
+        return
+    if not isinstance(value, list):
+        raise ConfigError(f"{key} must be a list of objects, not {_kind(value)}")
+    bases = chain(draft.multicast_interfaces, repeat(MulticastInterface()))
+    draft.multicast_interfaces = [
+        _multicast_interface(f"{key}[{index}]", element, base)
+        for index, (element, base) in enumerate(zip(value, bases, strict=False))
+    ]
+
+
+def _multicast_interface(key: str, value: HjsonValue, base: MulticastInterface) -> MulticastInterface:
+    names = {name.lower(): name for name in _MULTICAST_KEYS}
+    changes: dict[str, Any] = {}
+    for given, member in _object(key, {} if value is None else value).items():
+        name = names.get(given.lower())
+        if name is not None and member is not None:
+            attribute, read = _MULTICAST_KEYS[name]
+            changes[attribute] = read(f"{key}.{name}", member)
+    return replace(base, **changes)
+
+
+_KEYS: Mapping[str, _Apply] = MappingProxyType(
+    {
+        "PrivateKey": _apply_private_key,
+        "PrivateKeyPath": _scalar("private_key_path", _string),
+        "Peers": _list("peers"),
+        "InterfacePeers": _apply_interface_peers,
+        "Listen": _list("listen"),
+        "AdminListen": _scalar("admin_listen", _string),
+        "MulticastInterfaces": _apply_multicast_interfaces,
+        "AllowedPublicKeys": _list("allowed_public_keys"),
+        "GroupPassword": _scalar("group_password", _string),
+        "IfName": _scalar("if_name", _string),
+        "IfMTU": _scalar("if_mtu", _integer(2**64 - 1)),
+        "LogLookups": _scalar("log_lookups", _boolean),
+        "NodeInfoPrivacy": _scalar("node_info_privacy", _boolean),
+        "NodeInfo": _apply_node_info,
+    }
+)
+_NAMES = {name.lower(): name for name in _KEYS}
+
+_LIST_OF_TEXT = Shape(elements=TEXT)
+_CONFIG_SHAPE = Shape(
+    members={
+        **dict.fromkeys(("privatekey", "privatekeypath", "adminlisten", "grouppassword", "ifname"), TEXT),
+        **dict.fromkeys(("peers", "listen", "allowedpublickeys"), _LIST_OF_TEXT),
+        "interfacepeers": Shape(elements=_LIST_OF_TEXT),
+        "multicastinterfaces": Shape(elements=Shape(members={"regex": TEXT, "password": TEXT})),
+        "nodeinfo": ANY,
+    }
+)
+
+
+def _build(members: dict[str, HjsonValue]) -> Config:
+    draft = _Draft()
+    for given, value in members.items():
+        name = _NAMES.get(given.lower())
+        if name is not None:
+            _KEYS[name](draft, name, value)
+    return Config(
+        private_key=_choose_private_key(draft),
+        multicast_interfaces=draft.multicast_interfaces,
+        null_keys=frozenset(draft.null_keys),
+        **draft.values,
+    )
+
+
+def _choose_private_key(draft: _Draft) -> PrivateKey:
+    path = draft.values.get("private_key_path")
+    if path:
+        return read_private_key(path)
+    if draft.private_key is None:
+        return PrivateKey.generate()
+    try:
+        return PrivateKey.from_bytes(draft.private_key)
+    except ValueError as error:
+        raise ConfigError(f"PrivateKey: {error}; it must be the 128 hexadecimal digits that -genconf made") from None
