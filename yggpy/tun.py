@@ -1,6 +1,6 @@
 """The TUN device: the interface through which this machine's IPv6 packets reach the network (protocol section 11).
 
-``python-pytun`` makes the device and sets MTU and state; the address needs one more ioctl, which it does not know.
+``python-pytun`` makes the device and sets MTU and state; the address takes one netlink message, which it does not know.
 No external program is called. The kernel adds the route for the whole network, 200::/7, with the address.
 
 The data plane reads and writes the descriptor; this file only makes it, and removes the interface by closing it.
@@ -9,11 +9,9 @@ The data plane reads and writes the descriptor; this file only makes it, and rem
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import struct
-from importlib import import_module
 from typing import Any
 
 from yggpy.address import Address
@@ -34,8 +32,19 @@ AUTO_NAME = "auto"
 """The name that lets the kernel choose: the first free of tun0, tun1, ..."""
 
 _TUN_PATH = "/dev/net/tun"
-_SIOCSIFADDR = 0x8916
-_IN6_IFREQ = struct.Struct("=16sIi")  # struct in6_ifreq: address, prefix length, interface index
+
+# rtnetlink, as in linux/netlink.h, rtnetlink.h and if_addr.h
+_NLMSGHDR = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+_IFADDRMSG = struct.Struct("=BBBBi")  # family, prefix length, flags, scope, interface index
+_RTATTR = struct.Struct("=HH")  # length, type
+_NLMSGERR = struct.Struct("=i")  # minus errno, 0 for success
+_NLMSG_ERROR = 2
+_RTM_NEWADDR = 20
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
+_IFA_LOCAL = 2
+_IFA_F_NODAD = 0x2
+_NETLINK_TIMEOUT = 5.0
+_NETLINK_ANSWER_SIZE = 4096
 
 _MAX_NAME_BYTES = 15  # IFNAMSIZ without its final zero
 _NO_TUN_HINT = "set IfName to none to run without one"
@@ -59,8 +68,9 @@ class TunDevice:
     def open(cls, name: str, address: Address, mtu: int) -> TunDevice:
         """Make the interface ``name`` (or ``"auto"``) with ``address``/7, set its MTU and bring it up.
 
-        ``mtu`` (bytes) is bounded to ``MIN_MTU``..``MAX_MTU``; the attribute ``mtu`` tells the value in force. A persistent
-        interface made beforehand (``ip tuntap add``) is taken over if nobody else holds it. Raises :class:`TunError`.
+        ``mtu`` (bytes) is bounded to ``MIN_MTU``..``MAX_MTU``; the attribute ``mtu`` tells the value in force.
+        A persistent interface made beforehand (``ip tuntap add``) is taken over if nobody else holds it.
+        Raises :class:`TunError`.
         """
         mtu = min(max(mtu, MIN_MTU), MAX_MTU)
         device = _create(name)
@@ -88,7 +98,7 @@ def _create(name: str) -> Any:
     else:
         wanted, label = name, f"the TUN interface {name!r}"
     try:
-        pytun = import_module("pytun")
+        import pytun
     except ImportError as error:
         raise TunError(
             f"cannot make {label}: python-pytun does not load ({error}); install it, or {_NO_TUN_HINT}"
@@ -127,9 +137,7 @@ def _set_mtu(device: Any, mtu: int) -> None:
 
 def _add_address(name: str, address: Address) -> None:
     try:
-        index = socket.if_nametoindex(name)
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            fcntl.ioctl(sock, _SIOCSIFADDR, _IN6_IFREQ.pack(address.packed, PREFIX_LENGTH, index))
+        _netlink_add_address(socket.if_nametoindex(name), address)
     except OSError as error:
         if error.errno == errno.EEXIST:  # a persistent interface that has it from the last run
             return
@@ -138,6 +146,26 @@ def _add_address(name: str, address: Address) -> None:
         else:
             hint = str(error)
         raise TunError(f"cannot give {name} the address {address}/{PREFIX_LENGTH}: {hint}") from None
+
+
+def _netlink_add_address(index: int, address: Address) -> None:
+    """Send one RTM_NEWADDR and wait for the kernel's verdict. Raises ``OSError`` with its errno.
+
+    The older ioctl would do the same, but cannot say that nobody needs to be asked whether the address is taken: until
+    the kernel has got round to that, programs could not bind to it.
+    """
+    body = _IFADDRMSG.pack(socket.AF_INET6, PREFIX_LENGTH, _IFA_F_NODAD, 0, index)
+    body += _RTATTR.pack(_RTATTR.size + len(address.packed), _IFA_LOCAL) + address.packed
+    flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL
+    request = _NLMSGHDR.pack(_NLMSGHDR.size + len(body), _RTM_NEWADDR, flags, 1, 0) + body
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        sock.settimeout(_NETLINK_TIMEOUT)
+        sock.send(request)
+        answer = sock.recv(_NETLINK_ANSWER_SIZE)
+    _, kind, _, _, _ = _NLMSGHDR.unpack_from(answer)
+    (code,) = _NLMSGERR.unpack_from(answer, _NLMSGHDR.size)
+    if kind != _NLMSG_ERROR or code:
+        raise OSError(-code, os.strerror(-code))
 
 
 def _bring_up(device: Any) -> None:
