@@ -374,7 +374,7 @@ async def test_a_bug_in_a_command_is_told_and_logged(caplog: pytest.LogCaptureFi
     ("sent", "error"),
     [
         (b"{" + b" " * 70000, "request is larger than 65536 bytes"),
-        (b'{"arguments":' + b"[" * MAX_NESTING, "request is nested deeper than 64 levels"),
+        (b'{"arguments":' + b"[" * MAX_NESTING, "request is nested deeper than 32 levels"),
     ],
 )
 async def test_requests_over_a_limit_end_the_conversation(sent: bytes, error: str) -> None:

@@ -157,7 +157,7 @@ def test_depth_is_limited() -> None:
     for opening in (b"[" * (MAX_NESTING + 1), b'{"a":' * (MAX_NESTING + 1)):
         scanner = JsonStreamScanner()
         scanner.feed(opening)
-        with pytest.raises(JsonLimitError, match="deeper than 64 levels"):
+        with pytest.raises(JsonLimitError, match="deeper than 32 levels"):
             scanner.next_value()
 
 

@@ -39,7 +39,7 @@ __all__ = [
 MAX_VALUE_SIZE = 65536
 """Bytes of one value, with the white space before it. A longer one ends the stream with :class:`JsonLimitError`."""
 
-MAX_NESTING = 64
+MAX_NESTING = 32
 """Depth of arrays and objects within each other. Same policy."""
 
 _END = -1
