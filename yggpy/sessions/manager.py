@@ -1,0 +1,329 @@
+"""All sessions of one node (protocol sections 9.2 to 9.6): init and ack, buffers before a session, expiry, limits.
+
+Outbound, a message without a session waits in a *buffer* while inits go out; the init or ack that comes back makes the
+session and frees it. Inbound, an init makes the session and is answered with an ack. Traffic never passes here: the data
+plane opens it with the keys installed by :class:`InstallKeys` and reports what it cannot open.
+
+Three things differ from Go, all compatible with it, because a lost packet can otherwise stop one-way traffic for good:
+
+* a repeated init that was already accepted is answered with the ack again (its first ack may be lost);
+* the init of a buffer that has waited for ``INIT_REFRESH`` gets a new ``seq`` (a Go node then answers again);
+* inits that only tell a sender to start over are limited per key, as are all tables in number.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from yggpy.keys import PrivateKey, verify
+from yggpy.sessions.crypto import (
+    BoxKeyPair,
+    WeakKeyError,
+    box_private_key,
+    box_public_key,
+    group_preimage,
+    open_box,
+    seal_box,
+    shared_key,
+)
+from yggpy.sessions.effects import InstallKeys, RemoveKeys, SendMessage, SendPayload, SessionEffect
+from yggpy.sessions.session import Session
+from yggpy.sessions.traffic import RatchetCase, SessionKeys
+from yggpy.wire.errors import DecodeError
+from yggpy.wire.session import InitMessage, InitPayload, MessageType, signed_bytes
+
+__all__ = ["SessionLimits", "SessionManager"]
+
+SESSION_TIMEOUT = 60.0
+"""Seconds without use after which a session ends."""
+BUFFER_TIMEOUT = 60.0
+"""Seconds after the newest message for which a buffer waits for its session."""
+INIT_REFRESH = 2.0
+"""Age in seconds at which the init of a buffer is made anew, with the current time as its seq."""
+ACK_INTERVAL = 1.0
+"""Least seconds between two acks that answer the same init."""
+INIT_INTERVAL = 0.25
+"""Least seconds between two inits that answer unreadable traffic of one key within the same Unix second; the first in
+each second always goes out, because only then is its seq new to the other side."""
+EVICTION_SAMPLE = 16
+"""Sessions looked at to find one that makes room for a new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How much a node keeps. When full, the entry that seems least used makes room."""
+
+    sessions: int = 16384
+    buffers: int = 512
+    buffered_bytes: int = 8 << 20
+    strangers: int = 1024
+    """Keys without a session for which the time of the last init is remembered."""
+    stranger_inits_per_second: int = 200
+    """Inits per second to keys without a session, all together."""
+
+
+class _Buffer:
+    """What waits for a session: the newest message, and the key pairs that our init announces."""
+
+    __slots__ = ("expires", "made", "message", "next", "send", "seq")
+
+    def __init__(self, message: bytes, entropy: Callable[[int], bytes], now: float) -> None:
+        self.message = message
+        self.send = BoxKeyPair.generate(entropy)
+        self.next = BoxKeyPair.generate(entropy)
+        self.seq = int(now)
+        self.made = now
+        self.expires = now + BUFFER_TIMEOUT
+
+
+class SessionManager:
+    """The sessions of the node with ``private_key``.
+
+    ``entropy(n)`` gives n random bytes; ``last_activity(remote)`` asks the data plane when traffic of a session was last
+    sealed or opened (seconds, None if never).
+    """
+
+    def __init__(
+        self,
+        private_key: PrivateKey,
+        group_password: bytes = b"",
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+        last_activity: Callable[[bytes], float | None] = lambda remote: None,
+        limits: SessionLimits | None = None,
+    ) -> None:
+        self._private_key = private_key
+        self._box_private = box_private_key(private_key.seed)
+        self._preimage = group_preimage(group_password)
+        self._entropy = entropy
+        self._last_activity = last_activity
+        self._limits = limits or SessionLimits()
+        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._expiries: list[tuple[float, bytes]] = []  # exactly one item for each session, never too late
+        self._buffers: OrderedDict[bytes, _Buffer] = OrderedDict()  # in order of their newest message
+        self._buffered_bytes = 0
+        self._strangers: OrderedDict[bytes, float] = OrderedDict()
+        self._stranger_second = 0
+        self._stranger_inits = 0
+        self._effects: list[SessionEffect] = []
+
+    def take_effects(self) -> list[SessionEffect]:
+        """Return what is to be done since the last call, in order."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    def sessions(self) -> list[tuple[bytes, float]]:
+        """Return (remote key, time of its making) of every session, in no particular order."""
+        return [(remote, session.since) for remote, session in self._sessions.items()]
+
+    # -- init and ack ------------------------------------------------------------------------------------
+
+    def handle_message(self, source: bytes, payload: bytes, now: float) -> None:
+        """Handle an init or ack from ``source``; whatever else ``payload`` is, it is ignored (section 9.2)."""
+        try:
+            envelope = InitMessage.decode(payload)
+            message = self._open_init(source, envelope)
+        except (DecodeError, WeakKeyError):
+            return
+        if message is None:
+            return
+        session = self._sessions.get(source)
+        if session is not None:
+            self._handle_known(source, session, envelope.message_type, message, now)
+            return
+        buffer = self._buffers.get(source)
+        local = None if buffer is None else (buffer.send, buffer.next)
+        session = Session(message, local, self._entropy, now)
+        try:
+            keys = session.update(message)
+        except WeakKeyError:
+            return
+        self._remember(source, session, now)
+        self._effects.append(InstallKeys(source, keys))
+        # An ack that finds no session is treated as an init: the other side may know a session that we have lost.
+        self._send_ack(source, session, now)
+        if buffer is not None:
+            self._forget_buffer(source)
+            self._effects.append(SendMessage(source, buffer.message))
+
+    def _handle_known(
+        self, source: bytes, session: Session, message_type: MessageType, message: InitPayload, now: float
+    ) -> None:
+        is_init = message_type is MessageType.INIT
+        if message.seq > session.seq:
+            try:
+                keys = session.update(message)
+            except WeakKeyError:
+                return
+            session.touched = now
+            self._sessions.move_to_end(source)
+            self._effects.append(InstallKeys(source, keys))
+            if is_init:
+                self._send_ack(source, session, now)
+        elif (
+            is_init
+            and message.seq == session.seq
+            and message.current == session.remote_current
+            and message.key_seq == session.remote_key_seq
+            and now - session.acked_at >= ACK_INTERVAL
+        ):
+            self._send_ack(source, session, now)
+
+    def _open_init(self, source: bytes, envelope: InitMessage) -> InitPayload | None:
+        plaintext = open_box(envelope.box, 0, shared_key(envelope.eph_pub, self._box_private))
+        if plaintext is None:
+            return None
+        message = InitPayload.decode(plaintext)
+        if not verify(source, message.signed_bytes(self._preimage, envelope.eph_pub), message.signature):
+            return None
+        return message
+
+    def _send_ack(self, dest: bytes, session: Session, now: float) -> None:
+        session.acked_at = now
+        self._send_keys(
+            dest, MessageType.ACK, session.send.public, session.next.public, session.local_key_seq, int(now)
+        )
+
+    def _send_keys(
+        self, dest: bytes, message_type: MessageType, current: bytes, following: bytes, key_seq: int, seq: int
+    ) -> None:
+        """Box and send an init or ack. A destination with a weak key cannot be sent anything."""
+        ephemeral = BoxKeyPair.generate(self._entropy)
+        try:
+            shared = shared_key(box_public_key(dest), ephemeral.private)
+        except WeakKeyError:
+            return
+        signature = self._private_key.sign(
+            signed_bytes(self._preimage, ephemeral.public, current, following, key_seq, seq)
+        )
+        box = seal_box(InitPayload(signature, current, following, key_seq, seq).encode(), 0, shared)
+        self._effects.append(SendPayload(dest, InitMessage(message_type, ephemeral.public, box).encode()))
+
+    # -- what the data plane reports ---------------------------------------------------------------------
+
+    def session_missing(self, dest: bytes, message: bytes, now: float) -> None:
+        """Keep ``message`` until there is a session with ``dest``, and ask for one (section 9.6)."""
+        if dest in self._sessions:
+            self._effects.append(SendMessage(dest, message))
+            return
+        buffer = self._buffers.get(dest)
+        if buffer is None:
+            buffer = self._buffers[dest] = _Buffer(message, self._entropy, now)
+        else:
+            self._buffered_bytes -= len(buffer.message)
+            buffer.message = message
+            buffer.expires = now + BUFFER_TIMEOUT
+            self._buffers.move_to_end(dest)
+            if now - buffer.made >= INIT_REFRESH:
+                buffer.seq = int(now)
+                buffer.made = now
+        self._buffered_bytes += len(message)
+        while len(self._buffers) > self._limits.buffers or self._buffered_bytes > self._limits.buffered_bytes:
+            self._forget_buffer(next(iter(self._buffers)))
+        self._send_keys(dest, MessageType.INIT, buffer.send.public, buffer.next.public, 0, buffer.seq)
+
+    def session_mismatch(self, source: bytes, now: float) -> None:
+        """Traffic from ``source`` fits no key of its session: offer our keys anew (section 9.4, case D)."""
+        session = self._sessions.get(source)
+        if session is None:
+            self.session_unknown(source, now)
+            return
+        if _too_soon(session.init_at, now):
+            return
+        session.init_at = now
+        self._send_keys(
+            source, MessageType.INIT, session.send.public, session.next.public, session.local_key_seq, int(now)
+        )
+
+    def session_unknown(self, source: bytes, now: float) -> None:
+        """Traffic from ``source``, with which there is no session: make it start one, remembering nothing of it."""
+        if source in self._sessions:
+            return
+        if _too_soon(self._strangers.get(source, float("-inf")), now):
+            return
+        if int(now) != self._stranger_second:
+            self._stranger_second = int(now)
+            self._stranger_inits = 0
+        if self._stranger_inits >= self._limits.stranger_inits_per_second:
+            return
+        self._stranger_inits += 1
+        self._strangers[source] = now
+        self._strangers.move_to_end(source)
+        while len(self._strangers) > self._limits.strangers:
+            self._strangers.popitem(last=False)
+        current, following = BoxKeyPair.generate(self._entropy), BoxKeyPair.generate(self._entropy)
+        self._send_keys(source, MessageType.INIT, current.public, following.public, 0, int(now))
+
+    def session_ratchet(self, source: bytes, case: RatchetCase, nonce: int, next_public: bytes, now: float) -> None:
+        """Traffic with ``nonce`` opened under the remote's next key, which both cases treat alike (section 9.4)."""
+        session = self._sessions.get(source)
+        if session is not None:
+            self._install(source, session.ratchet(nonce, next_public, now))
+
+    def session_nonce_exhausted(self, dest: bytes, now: float) -> None:
+        """The send counter of ``dest``'s session is used up: go over to our next keys."""
+        session = self._sessions.get(dest)
+        if session is not None:
+            self._install(dest, session.renew_local())
+
+    def _install(self, remote: bytes, keys: SessionKeys | None) -> None:
+        if keys is not None:
+            self._effects.append(InstallKeys(remote, keys))
+
+    # -- tables ------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Judge expiries; call about once a second."""
+        while self._expiries and self._expiries[0][0] <= now:
+            _, remote = heapq.heappop(self._expiries)
+            session = self._sessions.get(remote)
+            if session is None:
+                continue
+            expires = self._used_at(remote, session) + SESSION_TIMEOUT
+            if expires <= now:
+                self._remove(remote)
+            else:
+                heapq.heappush(self._expiries, (expires, remote))
+        while self._buffers:
+            dest, buffer = next(iter(self._buffers.items()))
+            if buffer.expires > now:
+                break
+            self._forget_buffer(dest)
+
+    def _used_at(self, remote: bytes, session: Session) -> float:
+        return max(session.touched, self._last_activity(remote) or 0.0)
+
+    def _remember(self, remote: bytes, session: Session, now: float) -> None:
+        if len(self._sessions) >= self._limits.sessions:
+            self._make_room()
+        self._sessions[remote] = session
+        heapq.heappush(self._expiries, (now + SESSION_TIMEOUT, remote))
+        self._strangers.pop(remote, None)
+
+    def _make_room(self) -> None:
+        """End the longest unused of the sessions that shook hands longest ago; the others get a second chance."""
+        sample = [remote for remote, _ in zip(self._sessions, range(EVICTION_SAMPLE), strict=False)]
+        victim = min(sample, key=lambda remote: self._used_at(remote, self._sessions[remote]))
+        for remote in sample:
+            self._sessions.move_to_end(remote)
+        self._remove(victim)
+
+    def _remove(self, remote: bytes) -> None:
+        del self._sessions[remote]
+        self._effects.append(RemoveKeys(remote))
+        # A removed session leaves its item in the heap behind; sweep before such items outnumber the sessions.
+        if len(self._expiries) > 2 * len(self._sessions) + EVICTION_SAMPLE:
+            live = {remote: due for due, remote in self._expiries if remote in self._sessions}
+            self._expiries = [(due, remote) for remote, due in live.items()]
+            heapq.heapify(self._expiries)
+
+    def _forget_buffer(self, dest: bytes) -> None:
+        self._buffered_bytes -= len(self._buffers.pop(dest).message)
+
+
+def _too_soon(last: float, now: float) -> bool:
+    return int(last) == int(now) and now - last < INIT_INTERVAL if last > 0 else False
