@@ -1,0 +1,200 @@
+"""Running a node until told to stop, with stand-ins for the node and its admin socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from yggpy.address import Address, Subnet
+from yggpy.cli import daemon
+from yggpy.cli.daemon import run_daemon
+from yggpy.config import Config
+from yggpy.errors import YggpyError
+
+Hook = Callable[[], Awaitable[None]]
+
+
+async def _nothing() -> None:
+    pass
+
+
+async def _stop_me() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Part:
+    """A node or an admin socket that notes what is done with it."""
+
+    def __init__(self, name: str, events: list[str], on_start: Hook = _nothing, on_close: Hook = _nothing) -> None:
+        self.name = name
+        self.events = events
+        self.on_start = on_start
+        self.on_close = on_close
+        self.public_key = bytes(32)
+        self.address = Address.for_key(self.public_key)
+        self.subnet = Subnet.for_key(self.public_key)
+
+    async def start(self) -> None:
+        self.events.append(f"start {self.name}")
+        await self.on_start()
+
+    async def close(self) -> None:
+        self.events.append(f"close {self.name}")
+        await self.on_close()
+
+
+def run(
+    config: Config | None = None,
+    *,
+    node_start: Hook = _nothing,
+    node_close: Hook = _nothing,
+    admin_start: Hook = _stop_me,
+    notify_fd: int = -1,
+) -> list[str]:
+    """Run a daemon; return what happened. By default it is stopped as soon as it is ready."""
+    events: list[str] = []
+    code = run_daemon(
+        config or Config(),
+        logging.getLogger("yggpy"),
+        lambda error: events.append(f"{type(error).__name__}: {error}"),
+        notify_fd=notify_fd,
+        make_node=lambda config, logger: Part("node", events, node_start, node_close),
+        make_admin=lambda node, uri, logger: Part(f"admin {uri}", events, admin_start),
+    )
+    assert code == (1 if any("Error" in event for event in events) else 0)
+    return events
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_start_and_stop_order(number: signal.Signals, caplog: pytest.LogCaptureFixture) -> None:
+    async def interrupt() -> None:
+        os.kill(os.getpid(), number)
+
+    caplog.set_level(logging.INFO, "yggpy")
+    events = run(Config(admin_listen="x"), admin_start=interrupt)
+    assert events == ["start node", "start admin x", "close admin x", "close node"]
+    address = Address.for_key(bytes(32))
+    assert [line.partition(":")[0] if line.startswith("Build") else line for line in caplog.messages] == [
+        "Build name",
+        "Build version",
+        f"Your public key is {'00' * 32}",
+        f"Your IPv6 address is {address}",
+        f"Your IPv6 subnet is {address.subnet}",
+        "Stopping...",
+        "Stopped",
+    ]
+
+
+def test_a_signal_during_the_start_calls_it_off() -> None:
+    async def stop_and_hang() -> None:
+        await _stop_me()
+        await asyncio.Event().wait()
+
+    assert run(node_start=stop_and_hang) == ["start node", "close node"]
+
+
+def test_what_keeps_a_node_from_starting_is_reported_and_then_the_rest_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail() -> None:
+        raise YggpyError("no permission")
+
+    caplog.set_level(logging.INFO, "yggpy")
+    events = run(Config(admin_listen="x"), admin_start=fail)
+    assert events == ["start node", "start admin x", "YggpyError: no permission", "close admin x", "close node"]
+    assert "Stopping..." not in caplog.messages
+
+
+def test_a_bad_configuration_is_found_before_the_node_is_made() -> None:
+    [event] = run(Config(allowed_public_keys=["zz"]), node_start=_stop_me)
+    assert event.startswith("ConfigError: AllowedPublicKeys")
+
+
+def test_readiness_is_told_by_a_newline() -> None:
+    read_end, write_end = os.pipe()
+    run(notify_fd=write_end)
+    with open(read_end, "rb") as file:
+        assert file.read() == b"\n"  # reads to the end: the descriptor was closed
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.close(write_end)
+
+
+def test_a_bad_notify_descriptor_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert "close node" in run(notify_fd=987654)
+    assert "Cannot tell -notifyfd 987654 that the node is ready: Bad file descriptor" in caplog.messages
+
+
+def test_what_no_task_expected_is_logged_and_the_node_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def break_something() -> None:
+        def broken() -> None:
+            raise ValueError("bug")
+
+        asyncio.get_running_loop().call_soon(broken)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await _stop_me()
+
+    assert run(admin_start=break_something)[-1] == "close node"
+    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage().startswith("Internal error: ")
+    assert record.exc_info is not None
+
+
+def test_signal_handlers_are_gone_afterwards() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    run()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    ended = asyncio.Event()
+
+    def exit_now(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    async def hang() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await ended.wait()
+
+    monkeypatch.setattr(daemon, "_exit_now", exit_now)
+    run(node_close=hang)
+    assert codes == [128 + signal.SIGINT]
+
+
+@pytest.mark.parametrize(("hangs_in_close", "code"), [(True, 1), (False, 0)])
+def test_a_stop_that_takes_too_long_is_given_up(
+    hangs_in_close: bool, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int] = []
+    given_up = threading.Event()
+
+    def exit_now(code: int) -> None:
+        codes.append(code)
+        given_up.set()
+
+    async def hang() -> None:
+        if hangs_in_close:
+            await asyncio.get_running_loop().run_in_executor(None, given_up.wait)
+        else:
+            # A thread that cannot be called off, such as a name look-up, holds up the end of the event loop.
+            asyncio.get_running_loop().run_in_executor(None, given_up.wait)
+
+    monkeypatch.setattr(daemon, "_exit_now", exit_now)
+    monkeypatch.setattr(daemon, "STOP_TIMEOUT", 0.05)
+    run(node_close=hang)
+    assert codes == [code]
+
+
+def test_the_daemon_module_does_not_load_the_node() -> None:
+    code = "import sys, yggpy.cli.daemon; assert not {'yggpy.node', 'yggpy.admin.server'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

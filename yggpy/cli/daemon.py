@@ -1,0 +1,198 @@
+"""Runs a node until it is told to stop: start order, signals, stop order (protocol section 14.1).
+
+The first SIGINT or SIGTERM stops the node cleanly, also while it is still starting; a second one, or ``STOP_TIMEOUT``,
+ends the process at once (name look-ups in threads, for example, cannot be called off). What keeps a node from starting
+is handed to the caller, who makes one line of it, before anything can hold up the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from yggpy.cli.logs import NOTICE
+from yggpy.config import Config
+from yggpy.version import BUILD_NAME, build_version
+
+__all__ = ["STOP_TIMEOUT", "AdminService", "NodeService", "run_daemon"]
+
+STOP_TIMEOUT = 5.0
+"""Seconds that a clean stop may take before the process just ends."""
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class NodeService(Protocol):
+    """What the daemon does with a :class:`yggpy.node.Node`."""
+
+    @property
+    def public_key(self) -> bytes: ...
+    @property
+    def address(self) -> object: ...
+    @property
+    def subnet(self) -> object: ...
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+class AdminService(Protocol):
+    """What the daemon does with a :class:`yggpy.admin.server.AdminServer`."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+
+NodeFactory = Callable[[Config, logging.Logger], NodeService]
+AdminFactory = Callable[[Any, str, logging.Logger], AdminService]
+
+
+def _make_node(config: Config, logger: logging.Logger) -> NodeService:
+    from yggpy.node import Node
+
+    return Node(config, logger=logger)
+
+
+def _make_admin(node: Any, listen_uri: str, logger: logging.Logger) -> AdminService:
+    from yggpy.admin.server import AdminServer
+
+    return AdminServer(node, listen_uri, logger, BUILD_NAME, build_version())
+
+
+def run_daemon(
+    config: Config,
+    logger: logging.Logger,
+    on_failure: Callable[[Exception], None],
+    *,
+    notify_fd: int = -1,
+    make_node: NodeFactory = _make_node,
+    make_admin: AdminFactory = _make_admin,
+) -> int:
+    """Run a node until SIGINT or SIGTERM, and return the exit code.
+
+    What keeps it from starting goes to ``on_failure``; the code is then 1. ``notify_fd``, if positive, gets a newline
+    and is closed when the node is ready.
+    """
+    daemon = _Daemon(config, logger, on_failure, notify_fd, make_node, make_admin)
+    try:
+        asyncio.run(daemon.serve())
+    finally:
+        daemon.finished()
+    return daemon.exit_code
+
+
+class _Daemon:
+    def __init__(
+        self,
+        config: Config,
+        logger: logging.Logger,
+        on_failure: Callable[[Exception], None],
+        notify_fd: int,
+        make_node: NodeFactory,
+        make_admin: AdminFactory,
+    ) -> None:
+        self._config = config
+        self._log = logger
+        self._on_failure = on_failure
+        self._notify_fd = notify_fd
+        self._make_node = make_node
+        self._make_admin = make_admin
+        self._node: NodeService | None = None
+        self._admin: AdminService | None = None
+        self._stop = asyncio.Event()
+        self._stopped_cleanly = False
+        self.exit_code = 0
+        self._watchdog: threading.Timer | None = None
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unhandled)
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+        starting = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                await stopping
+        except Exception as error:
+            self.exit_code = 1
+            self._on_failure(error)
+        finally:
+            stopping.cancel()
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await self._close()
+
+    async def _start(self) -> None:
+        config, log = self._config, self._log
+        log.info("Build name: %s", BUILD_NAME)
+        log.info("Build version: %s", build_version())
+        config.check()
+        node = self._node = self._make_node(config, log)
+        log.log(NOTICE, "Your public key is %s", node.public_key.hex())
+        log.log(NOTICE, "Your IPv6 address is %s", node.address)
+        log.log(NOTICE, "Your IPv6 subnet is %s", node.subnet)
+        await node.start()
+        self._admin = self._make_admin(node, config.admin_listen, log)
+        await self._admin.start()
+        self._notify()
+
+    def _notify(self) -> None:
+        """Tell a service manager that the node is ready."""
+        if self._notify_fd <= 0:
+            return
+        try:
+            os.write(self._notify_fd, b"\n")
+            os.close(self._notify_fd)
+        except OSError as error:
+            self._log.warning("Cannot tell -notifyfd %d that the node is ready: %s", self._notify_fd, error.strerror)
+
+    async def _close(self) -> None:
+        self._start_watchdog()
+        if self._stop.is_set():
+            self._log.info("Stopping...")
+        if self._admin is not None:
+            await self._admin.close()
+        if self._node is not None:
+            await self._node.close()
+        self._stopped_cleanly = True
+        if self._stop.is_set():
+            self._log.info("Stopped")
+
+    def _signalled(self, number: int) -> None:
+        if self._stop.is_set():
+            self._log.warning("Second signal: ending at once")
+            _exit_now(128 + number)
+        self._stop.set()
+
+    def _start_watchdog(self) -> None:
+        self._watchdog = threading.Timer(STOP_TIMEOUT, self._give_up)
+        self._watchdog.daemon = True
+        self._watchdog.start()
+
+    def _give_up(self) -> None:
+        """End a process that is held up, most likely by a thread that waits for a name server."""
+        if not self._stopped_cleanly:
+            self._log.error("The node did not stop in %d s; ending at once", STOP_TIMEOUT)
+        _exit_now(self.exit_code if self._stopped_cleanly else 1)
+
+    def finished(self) -> None:
+        """The event loop has ended: nothing can be held up any more."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+
+    def _unhandled(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log what no task expected; the node goes on."""
+        error = context.get("exception")
+        self._log.error("Internal error: %s", context.get("message", "unknown"), exc_info=error)
+
+
+def _exit_now(code: int) -> None:
+    logging.shutdown()
+    os._exit(code)

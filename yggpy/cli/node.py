@@ -1,0 +1,176 @@
+"""``yggpy-node``: the flags of Go's ``yggdrasil``, and what each of them does (protocol section 14.1).
+
+Whatever goes wrong is one line on standard error and exit code 1, where Go prints a panic and a stack and exits with 2;
+2 is for a command line that cannot be understood. What only prints something never loads the network code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from typing import TYPE_CHECKING, BinaryIO
+
+from yggpy.cli.flags import FlagError, FlagSet, HelpRequestedError, ParsedFlags
+from yggpy.errors import ConfigError, YggpyError
+from yggpy.version import BUILD_NAME, build_version
+
+if TYPE_CHECKING:
+    from yggpy.config import Config
+
+__all__ = ["PROGRAM", "main"]
+
+PROGRAM = "yggpy-node"
+_INTERRUPTED = 130
+_STANDARD_INPUT = 0
+
+
+def _flags() -> FlagSet:
+    flags = FlagSet(PROGRAM)
+    with_config = "with -useconf or -useconffile:"
+    flags.add("genconf", False, "print a new configuration with a random key")
+    flags.add("useconf", False, "read the configuration (HJSON or JSON) from standard input")
+    flags.add("useconffile", "", "read the configuration (HJSON or JSON) from this file")
+    flags.add("autoconf", False, "run with defaults and a random key, without a configuration")
+    flags.add("normaliseconf", False, f"{with_config} print the configuration with all defaults filled in")
+    flags.add("exportkey", False, f"{with_config} print the private key in PEM format")
+    flags.add("json", False, "print the configuration of -genconf or -normaliseconf as JSON, not HJSON")
+    flags.add("address", False, f"{with_config} print the IPv6 address")
+    flags.add("subnet", False, f"{with_config} print the IPv6 subnet")
+    flags.add("publickey", False, f"{with_config} print the public key")
+    flags.add("version", False, "print name and version of this build")
+    flags.add("logto", "stdout", 'where to log: "stdout", "syslog" or the path of a file')
+    flags.add("loglevel", "info", "how much to log: error, warn, info, debug or trace")
+    flags.add("user", "", "user (and group, as user:group) to run as after the start; not supported yet")
+    flags.add("notifyfd", -1, "when ready, write a newline to this file descriptor, for a service manager")
+    return flags
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program with these arguments (default: the process's) and return its exit code."""
+    flags = _flags()
+    try:
+        parsed = flags.parse(sys.argv[1:] if argv is None else argv)
+    except HelpRequestedError:
+        sys.stderr.write(flags.usage())
+        return 0
+    except FlagError as error:
+        sys.stderr.write(f"{error}\n{flags.usage()}")
+        return 2
+    try:
+        return _run(flags, parsed)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; without this, Python would complain when it flushes the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (YggpyError, OSError) as error:
+        _complain(str(error))
+        return 1
+
+
+def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
+    if parsed.enabled("version"):
+        _print(f"Build name: {BUILD_NAME}\nBuild version: {build_version()}")
+        return 0
+
+    from yggpy.config import Config
+
+    if parsed.enabled("autoconf"):
+        config = Config.generate()
+    elif parsed.enabled("useconf"):
+        config = _load("standard input")
+    elif parsed.text("useconffile"):
+        config = _load(parsed.text("useconffile"), parsed.text("useconffile"))
+    elif parsed.enabled("genconf"):
+        _print_config(Config.generate(), parsed)
+        return 0
+    else:
+        _print("Usage:")
+        sys.stderr.write(flags.help_text())
+        if parsed.enabled("address") or parsed.enabled("subnet"):
+            _print("\nError: You need to specify some config data using -useconf or -useconffile.")
+        return 0
+
+    if _answer(config, parsed):
+        return 0
+    return _serve(config, parsed)
+
+
+def _load(source: str, path: str | int = _STANDARD_INPUT) -> Config:
+    """Read a configuration; errors name ``source``."""
+    from yggpy.config import MAX_CONFIG_SIZE, Config
+
+    try:
+        file: BinaryIO
+        with open(path, "rb", closefd=path != _STANDARD_INPUT) as file:
+            data = file.read(MAX_CONFIG_SIZE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read the configuration from {source}: {reason}") from None
+    try:
+        return Config.from_bytes(data)
+    except ConfigError as error:
+        raise ConfigError(f"cannot use the configuration from {source}: {error}") from None
+
+
+def _answer(config: Config, parsed: ParsedFlags) -> bool:
+    """Print what a flag asks about the configuration; return False if none does."""
+    from yggpy.address import Address, Subnet
+
+    public_key = config.private_key.public_key
+    if parsed.enabled("address"):
+        _print(str(Address.for_key(public_key)))
+    elif parsed.enabled("subnet"):
+        _print(str(Subnet.for_key(public_key)))
+    elif parsed.enabled("publickey"):
+        _print(public_key.hex())
+    elif parsed.enabled("normaliseconf"):
+        _print_config(config, parsed)
+    elif parsed.enabled("exportkey"):
+        from yggpy.config.pem import private_key_to_pem
+
+        _print(private_key_to_pem(config.private_key))
+    else:
+        return False
+    return True
+
+
+def _print_config(config: Config, parsed: ParsedFlags) -> None:
+    config = dataclasses.replace(config, admin_listen="")
+    _print(config.to_json() if parsed.enabled("json") else config.to_hjson())
+
+
+def _serve(config: Config, parsed: ParsedFlags) -> int:
+    from yggpy.cli.daemon import run_daemon
+    from yggpy.cli.logs import configure_logging
+
+    if parsed.text("user"):
+        _complain("-user is not supported yet; start as that user, with CAP_NET_ADMIN or with IfName: none")
+        return 1
+    setup = configure_logging(parsed.text("logto"), parsed.text("loglevel"), PROGRAM)
+
+    def report(error: Exception) -> None:
+        expected = isinstance(error, (YggpyError, OSError))
+        message = str(error) if expected else f"internal error: {type(error).__name__}: {error}"
+        if not expected:
+            setup.logger.debug("What failed, in full:", exc_info=error)
+            message += " (-loglevel debug shows where)"
+        if not setup.to_terminal:
+            setup.logger.error("%s", message)
+        _complain(message)
+
+    return run_daemon(config, setup.logger, report, notify_fd=parsed.number("notifyfd"))
+
+
+def _print(text: str) -> None:
+    """Print to standard output: in UTF-8 whatever the locale, since configurations are in UTF-8."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(f"{text}\n".encode())
+    sys.stdout.flush()
+
+
+def _complain(message: str) -> None:
+    """Print one line to standard error."""
+    sys.stderr.write(f"{PROGRAM}: {' '.join(message.splitlines())}\n")
