@@ -1,4 +1,4 @@
-"""What tests of links stand on: a node that only keeps what it is given, connected sockets, and a pause under control."""
+"""What tests of links stand on: a node that keeps what it is given, connected sockets, and a pause under control."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FakeLink:
         self.stream = stream
         self.received = bytearray()
         self.ended: asyncio.Future[LinkEnd] = asyncio.get_running_loop().create_future()
-        stream.start(lambda data: self.received.extend(data), self.end, lambda: None)
+        stream.start(self.received.extend, self.end, lambda: None)
 
     def end(self, end: LinkEnd) -> None:
         self.stream.close()
@@ -109,7 +109,7 @@ class Side:
 async def until(condition: Callable[[], bool]) -> None:
     """Let the loop run until ``condition()`` holds."""
     async with asyncio.timeout(WAIT):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  conditions of many kinds, none of which has an event
             await asyncio.sleep(0.002)
 
 

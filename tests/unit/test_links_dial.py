@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from tests.unit.links_fakes import WAIT
+from tests.unit.links_fakes import WAIT, until
 from yggpy.datapath.base import ByteStream
 from yggpy.datapath.streams import open_stream
 from yggpy.links import dial, interfaces, listen, resolve
@@ -244,9 +244,7 @@ async def test_look_ups_are_bounded_and_may_be_abandoned(monkeypatch: pytest.Mon
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     resolver = Resolver()
     lookups = [asyncio.ensure_future(resolver.addresses(f"h{index}")) for index in range(MAX_LOOKUPS + 1)]
-    async with asyncio.timeout(WAIT):
-        while len(running) < MAX_LOOKUPS:
-            await asyncio.sleep(0.002)
+    await until(lambda: len(running) == MAX_LOOKUPS)
     lookups[0].cancel()  # its thread goes on, and keeps its place
     await asyncio.sleep(0.01)
     assert len(running) == MAX_LOOKUPS

@@ -67,9 +67,7 @@ class TcpAcceptor:
         self._sock.close()
 
 
-async def listen_tcp(
-    host_port: str, interface: str, finish: FinishStream, resolver: Resolver
-) -> TcpAcceptor:
+async def listen_tcp(host_port: str, interface: str, finish: FinishStream, resolver: Resolver) -> TcpAcceptor:
     """Listen on ``host_port``; port 0 lets the system choose. ``finish`` makes a stream of an accepted socket.
 
     An empty or unspecified host means all addresses, IPv4 and IPv6 alike (``0.0.0.0`` too, as in Go). ``interface`` is

@@ -92,6 +92,7 @@ class Listener:
         """Begin to accept."""
         self._owner.log.info("%s listener started on %s", self._uri.scheme.upper(), self._acceptor.address)
         self._accepting = self._owner.spawn(self._accept())
+        self._accepting.add_done_callback(self._stopped)
 
     def close(self) -> None:
         """Stop to accept. Links that came in stay; handshakes under way are dropped. Harmless when repeated."""
@@ -105,23 +106,26 @@ class Listener:
         self._owner.listener_closed(self)
 
     async def _accept(self) -> None:
-        log, failing = self._owner.log, False
-        try:
-            while True:
-                try:
-                    pending = await self._acceptor.accept()
-                except OSError as error:
-                    # Out of descriptors or memory: it passes, and until then the kernel keeps a few callers waiting.
-                    if not failing:
-                        log.error("Cannot accept on %s: %s; trying again", self.address, error_text(error))
-                    failing = True
-                    await asyncio.sleep(ACCEPT_RETRY_DELAY)
-                    continue
-                failing = False
-                self._admit(pending)
-        finally:
-            self._acceptor.close()
-            log.info("%s listener stopped on %s", self._uri.scheme.upper(), self._acceptor.address)
+        failing = False
+        while True:
+            try:
+                pending = await self._acceptor.accept()
+            except OSError as error:
+                # Out of descriptors or memory: it passes, and until then the kernel keeps a few callers waiting.
+                if not failing:
+                    self._owner.log.error("Cannot accept on %s: %s; trying again", self.address, error_text(error))
+                failing = True
+                await asyncio.sleep(ACCEPT_RETRY_DELAY)
+                continue
+            failing = False
+            self._admit(pending)
+
+    def _stopped(self, accepting: asyncio.Task[None]) -> None:
+        """Nobody waits in ``accept`` any more, even if nobody ever did."""
+        self._acceptor.close()
+        self._owner.log.info("%s listener stopped on %s", self._uri.scheme.upper(), self._acceptor.address)
+        if not accepting.cancelled() and accepting.exception() is not None:
+            self._owner.log.error("Listener %s met an internal error", self.address, exc_info=accepting.exception())
 
     def _admit(self, pending: PendingStream) -> None:
         uri = str(self._uri.with_host(pending.remote_address))

@@ -166,7 +166,13 @@ class LinkManager:
         self._register(link)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         link.task = self.spawn(link.serve(stream, ready))
-        link.task.add_done_callback(lambda _: self.forget(link))
+
+        def finish(_: asyncio.Task[None]) -> None:  # also of a task that was cancelled before it began
+            self.forget(link)
+            stream.close()
+            ready.cancel()
+
+        link.task.add_done_callback(finish)
         try:
             await ready
         except asyncio.CancelledError:

@@ -230,9 +230,7 @@ def _with_authority(url: Url, authority: bytes) -> Url:
     if not _USERINFO.fullmatch(userinfo):
         raise _InvalidUrlError("net/url: invalid userinfo")
     user, colon, password = userinfo.partition(b":")
-    return replace(
-        url, user=_unescape(user, _Part.USER), password=_unescape(password, _Part.USER) if colon else None
-    )
+    return replace(url, user=_unescape(user, _Part.USER), password=_unescape(password, _Part.USER) if colon else None)
 
 
 def _parse_host(host: bytes) -> bytes:
