@@ -86,8 +86,8 @@ class LinkUri:
 
     @property
     def host_port(self) -> str:
-        """``host:port`` as written, without escapes."""
-        return self.url.host.decode("utf-8", "surrogateescape")
+        """``host:port`` as written, without escapes; bytes that are no UTF-8 are replaced."""
+        return self.url.host.decode("utf-8", "replace")
 
     def with_host(self, host_port: str) -> LinkUri:
         """Return the URI of an incoming link: this listener's, with the remote address."""

@@ -25,6 +25,7 @@ MAX_URL_LENGTH = 4096
 _ALWAYS_PLAIN = frozenset((string.ascii_letters + string.digits + "-_.~").encode())
 _HEX_DIGITS = frozenset(string.hexdigits.encode())
 _SCHEME = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]*")
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _OPTIONAL_PORT = re.compile(rb"(?::[0-9]*)?")
 _USERINFO = re.compile(rb"[A-Za-z0-9._:~!$&'()*+,;=%@-]*")
 _QUOTED_CONTROLS = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
@@ -142,7 +143,7 @@ class Url:
 
     def with_host(self, host: str) -> Url:
         """Return the URL with another ``host:port``."""
-        return replace(self, host=host.encode("utf-8", "surrogateescape"))
+        return replace(self, host=_encode(host))
 
     def __str__(self) -> str:
         text = f"{self.scheme}:" if self.scheme else ""
@@ -172,9 +173,16 @@ class Url:
         return text + _escape(self.host, _Part.HOST)
 
 
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # lone surrogates, which JSON can bring; Go reads them as U+FFFD
+        return _SURROGATES.sub("\ufffd", text).encode()
+
+
 def parse_url(text: str) -> Url:
     """Parse ``text``; raises ``PeerUriError`` with Go's words (``parse "tcp://[::1": missing ']' in host``)."""
-    data = text.encode("utf-8", "surrogateescape")
+    data = _encode(text)
     if len(data) > MAX_URL_LENGTH:
         raise PeerUriError(f"URI is longer than {MAX_URL_LENGTH} bytes")
     rest, _, fragment = data.partition(b"#")
