@@ -1,0 +1,327 @@
+"""Finding the coordinates of a node by its key (protocol section 7).
+
+A search without an answer is a *rumour*; an answer makes a *path*. Both live 60 s; a path lives on while traffic comes
+from its node, which only the data plane sees (``last_traffic``). The data plane also keeps the last payload of each path
+and sends it again when the path changes; a rumour keeps its own, the newest one.
+
+Two things are done better than in Go, within the protocol. A look-up that nobody answers is repeated a few times: it may
+have come before the bloom filters, and one-way traffic would otherwise wait until its receiver speaks. And every table
+and every answer to a stranger is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from yggpy.address import x_key
+from yggpy.keys import PrivateKey
+from yggpy.routing.effects import LookupSeen, PathInstalled, PathNotified, PathRemoved, RoutingEffect
+from yggpy.routing.greedy import Coords
+from yggpy.wire.frame import FrameType
+from yggpy.wire.packets import (
+    MAX_WATERMARK,
+    PathBroken,
+    PathLookup,
+    PathNotify,
+    Traffic,
+    path_info_signed_bytes,
+)
+
+__all__ = ["MAX_PATHS", "MAX_RUMORS", "PathHost", "Pathfinder"]
+
+PATH_TIMEOUT = 60.0
+"""Seconds that a path lives after its last confirmation, and a rumour after its last look-up."""
+PATH_THROTTLE = 1.0
+"""Least seconds between two look-ups for one node."""
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)
+"""Seconds after which an unanswered look-up is repeated, one after the other."""
+MAX_PATHS = 16384
+MAX_RUMORS = 4096
+MAX_RUMOR_BYTES = 8 << 20
+"""Payload bytes that wait with rumours. When a limit is reached, the oldest entry goes."""
+MAX_ANSWERS_PER_SECOND = 1000
+"""Look-ups for this node that are answered in one second; more are ignored."""
+
+
+class PathHost(Protocol):
+    """What path finding needs of the router."""
+
+    def next_hop(self, path: Coords, watermark: int) -> tuple[int | None, int]:
+        """Return (link id or None, new watermark)."""
+        ...
+
+    def own_coords(self) -> Coords:
+        """Return this node's coordinates."""
+        ...
+
+    def send_queued(self, link_id: int, frame_type: int, payload: bytes, source: bytes, dest: bytes) -> None:
+        """Send a frame through a link's queue."""
+        ...
+
+    def multicast(self, lookup: PathLookup, lookup_key: bytes, from_key: bytes) -> None:
+        """Send a look-up to the tree links behind which its destination may lie."""
+        ...
+
+
+class _Retry:
+    """When an unanswered look-up is to be repeated."""
+
+    __slots__ = ("at", "count")
+
+    def __init__(self) -> None:
+        self.at = float("inf")
+        self.count = 0
+
+    def begin(self, now: float) -> None:
+        self.at = now + RETRY_DELAYS[0]
+        self.count = 1
+
+    def stop(self) -> None:
+        self.at = float("inf")
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether to repeat now, and plan the next time."""
+        if now < self.at:
+            return False
+        self.at = now + RETRY_DELAYS[self.count] if self.count < len(RETRY_DELAYS) else float("inf")
+        self.count += 1
+        return True
+
+
+class _Path:
+    __slots__ = ("broken", "coords", "expires", "requested_at", "retry", "seq")
+
+    def __init__(self, coords: Coords, seq: int, now: float) -> None:
+        self.coords = coords
+        self.seq = seq
+        self.requested_at = now
+        self.expires = now + PATH_TIMEOUT
+        self.broken = False
+        self.retry = _Retry()
+
+
+class _Rumor:
+    __slots__ = ("dest", "expires", "payload", "retry", "sent_at")
+
+    def __init__(self, dest: bytes) -> None:
+        self.dest = dest
+        """The key last asked for: full or partial."""
+        self.payload: bytes | None = None
+        self.sent_at = float("-inf")
+        self.expires = 0.0
+        self.retry = _Retry()
+
+
+class Pathfinder:
+    """Paths and rumours of one node. Effects go to ``emit``."""
+
+    def __init__(
+        self,
+        private_key: PrivateKey,
+        host: PathHost,
+        emit: Callable[[RoutingEffect], None],
+        last_traffic: Callable[[bytes], float | None],
+        *,
+        max_paths: int = MAX_PATHS,
+        max_rumors: int = MAX_RUMORS,
+    ) -> None:
+        self._private_key = private_key
+        self._own_key = private_key.public_key
+        self._own_lookup_key = x_key(self._own_key)
+        self._host = host
+        self._emit = emit
+        self._last_traffic = last_traffic
+        self._max_paths = max_paths
+        self._max_rumors = max_rumors
+        self._paths: OrderedDict[bytes, _Path] = OrderedDict()
+        self._rumors: OrderedDict[bytes, _Rumor] = OrderedDict()
+        self._rumor_bytes = 0
+        self._signed: tuple[int, Coords, bytes] | None = None
+        self._answer_second = 0
+        self._answers = 0
+
+    # -- from this node ----------------------------------------------------------------------------------
+
+    def path_missing(self, dest: bytes, payload: bytes, now: float) -> None:
+        """Keep ``payload``, the newest only, until coordinates of ``dest`` are found."""
+        if dest in self._paths:
+            # The data plane has just lost it, or never had it: give it both again.
+            self._emit(PathInstalled(dest, self._paths[dest].coords, payload))
+            return
+        rumor = self._start_rumor(dest, now)
+        self._rumor_bytes += len(payload) - len(rumor.payload or b"")
+        rumor.payload = payload
+        rumor.dest = dest
+        while self._rumor_bytes > MAX_RUMOR_BYTES:
+            self._forget_oldest_rumor()
+
+    def lookup(self, partial_key: bytes, now: float) -> None:
+        """Search for the node behind a full or partial key (``SendLookup``)."""
+        self._start_rumor(partial_key, now)
+
+    def _start_rumor(self, dest: bytes, now: float) -> _Rumor:
+        lookup_key = x_key(dest)
+        rumor = self._rumors.get(lookup_key)
+        if rumor is None:
+            while len(self._rumors) >= self._max_rumors:
+                self._forget_oldest_rumor()
+            rumor = self._rumors[lookup_key] = _Rumor(dest)
+        elif now - rumor.sent_at < PATH_THROTTLE:
+            return rumor
+        rumor.sent_at = now
+        rumor.expires = now + PATH_TIMEOUT
+        self._rumors.move_to_end(lookup_key)
+        if rumor.retry.count == 0 or rumor.retry.at == float("inf"):
+            rumor.retry.begin(now)
+        self._send_lookup(dest, now)
+        return rumor
+
+    def _send_lookup(self, dest: bytes, now: float) -> None:
+        path = self._paths.get(dest)
+        if path is not None:
+            if now - path.requested_at < PATH_THROTTLE:
+                return
+            path.requested_at = now
+        self._handle_lookup(PathLookup(self._own_key, dest, self._host.own_coords()), self._own_key, now)
+
+    # -- from the network --------------------------------------------------------------------------------
+
+    def handle_lookup(self, lookup: PathLookup, from_key: bytes, now: float) -> None:
+        """A look-up from an on-tree peer: pass it on, and answer if it is for us."""
+        self._handle_lookup(lookup, from_key, now)
+
+    def _handle_lookup(self, lookup: PathLookup, from_key: bytes, now: float) -> None:
+        self._emit(LookupSeen(lookup.source, lookup.from_path))
+        lookup_key = x_key(lookup.dest)
+        self._host.multicast(lookup, lookup_key, from_key)
+        if lookup_key == self._own_lookup_key and self._may_answer(now):
+            seq, coords, signature = self._sign_coords(int(now))
+            self.handle_notify(
+                PathNotify(lookup.from_path, MAX_WATERMARK, self._own_key, lookup.source, seq, coords, signature), now
+            )
+
+    def _sign_coords(self, seq: int) -> tuple[int, Coords, bytes]:
+        """Return our coordinates with a signature, the same one while nothing has changed."""
+        coords = self._host.own_coords()
+        if self._signed is None or self._signed[:2] != (seq, coords):
+            self._signed = seq, coords, self._private_key.sign(path_info_signed_bytes(seq, coords))
+        return self._signed
+
+    def _may_answer(self, now: float) -> bool:
+        if int(now) != self._answer_second:
+            self._answer_second = int(now)
+            self._answers = 0
+        self._answers += 1
+        return self._answers <= MAX_ANSWERS_PER_SECOND
+
+    def handle_notify(self, notify: PathNotify, now: float) -> None:
+        """An answer: pass it on if somebody is nearer to its asker, else take it if it is for us."""
+        link_id, watermark = self._host.next_hop(notify.path, notify.watermark)
+        if link_id is not None:
+            forwarded = PathNotify(
+                notify.path,
+                watermark,
+                notify.source,
+                notify.dest,
+                notify.info_seq,
+                notify.info_path,
+                notify.info_sig,
+            )
+            self._host.send_queued(
+                link_id, FrameType.PATH_NOTIFY, forwarded.encode(), notify.source, notify.dest
+            )
+        elif notify.dest == self._own_key:
+            self._accept_notify(notify, now)
+
+    def _accept_notify(self, notify: PathNotify, now: float) -> None:
+        source = notify.source
+        path = self._paths.get(source)
+        payload: bytes | None = None
+        if path is not None:
+            if notify.info_seq <= path.seq:
+                return
+            if notify.info_path == path.coords:
+                path.retry.stop()  # answered; there is no better path to be had
+                return
+            if not notify.verify():
+                return
+            path.coords, path.seq = notify.info_path, notify.info_seq
+            path.expires = now + PATH_TIMEOUT
+            path.broken = False
+            path.retry.stop()
+        else:
+            rumor = self._rumors.get(x_key(source))
+            if rumor is None or not notify.verify():
+                return
+            rumor.retry.stop()
+            if rumor.payload is not None and rumor.dest == source:
+                payload, rumor.payload = rumor.payload, None
+                self._rumor_bytes -= len(payload)
+            while len(self._paths) >= self._max_paths:
+                self._remove_path(next(iter(self._paths)))
+            self._paths[source] = _Path(notify.info_path, notify.info_seq, now)
+        self._emit(PathInstalled(source, notify.info_path, payload))
+        self._emit(PathNotified(source))
+
+    def handle_broken(self, broken: PathBroken, now: float) -> None:
+        """A packet could not be delivered: pass the message back to its sender, or look for a new path if that is us."""
+        link_id, watermark = self._host.next_hop(broken.path, broken.watermark)
+        if link_id is not None:
+            forwarded = PathBroken(broken.path, watermark, broken.source, broken.dest)
+            self._host.send_queued(link_id, FrameType.PATH_BROKEN, forwarded.encode(), broken.source, broken.dest)
+            return
+        path = self._paths.get(broken.dest)
+        if broken.source != self._own_key or path is None:
+            return
+        if not path.broken:
+            self._prolong(broken.dest, path)  # from now on traffic does not keep it alive
+            path.broken = True
+        if path.retry.at == float("inf"):
+            path.retry.begin(now)
+        self._send_lookup(broken.dest, now)
+
+    def traffic_unroutable(self, traffic: Traffic, now: float) -> None:
+        """Traffic ends here, but it is not for us: tell its sender."""
+        self.handle_broken(PathBroken(traffic.from_path, MAX_WATERMARK, traffic.source, traffic.dest), now)
+
+    # -- time --------------------------------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Repeat look-ups and judge expiries; call about once a second."""
+        for key, path in list(self._paths.items()):
+            if path.expires <= now:
+                self._prolong(key, path)
+                if path.expires <= now:
+                    self._remove_path(key)
+                    continue
+            if path.broken and path.retry.is_due(now):
+                self._send_lookup(key, now)
+        for lookup_key, rumor in list(self._rumors.items()):
+            if rumor.expires <= now:
+                self._forget_rumor(lookup_key)
+            elif rumor.retry.is_due(now):
+                rumor.sent_at = now
+                self._send_lookup(rumor.dest, now)
+
+    def _prolong(self, key: bytes, path: _Path) -> None:
+        """Traffic from the node keeps its path, unless the path was reported broken."""
+        if not path.broken:
+            seen = self._last_traffic(key)
+            if seen is not None:
+                path.expires = max(path.expires, seen + PATH_TIMEOUT)
+
+    def _remove_path(self, key: bytes) -> None:
+        del self._paths[key]
+        self._emit(PathRemoved(key))
+
+    def _forget_oldest_rumor(self) -> None:
+        self._forget_rumor(next(iter(self._rumors)))
+
+    def _forget_rumor(self, lookup_key: bytes) -> None:
+        self._rumor_bytes -= len(self._rumors.pop(lookup_key).payload or b"")
+
+    def entries(self) -> list[tuple[bytes, Coords, int]]:
+        """Return (key, coordinates, seq) of every path."""
+        return [(key, path.coords, path.seq) for key, path in self._paths.items()]

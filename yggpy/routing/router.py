@@ -1,0 +1,446 @@
+"""``Router``: the routing core of one node (protocol sections 5 to 8), without sockets or a clock.
+
+Inputs are method calls with ``now``; what is to be done comes out of ``take_effects``. ``tick`` is the heartbeat: once a
+second it chooses a parent, sends announcements and bloom filters, repeats look-ups, and judges everything that expires.
+
+How a tree forms: every node starts as its own root. Each link exchanges SigReq and SigRes, which makes the peer a possible
+parent and measures the link. Announcements travel along lines of ancestry; a node that learns of a better (lower) root
+through a peer takes that peer as its parent, and so one root is left.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from yggpy.address import Address, x_key
+from yggpy.keys import PrivateKey
+from yggpy.routing.bloom import BloomTable, from_words, to_words
+from yggpy.routing.effects import FibChanged, RoutingEffect, SendDirect, SendQueued
+from yggpy.routing.greedy import Coords, Fib, FibLink
+from yggpy.routing.links import LinkTable, RouterLink
+from yggpy.routing.pathfinder import Pathfinder
+from yggpy.routing.tree import MAX_INFOS, Tree
+from yggpy.status import PathStatus, TreeEntry
+from yggpy.wire.errors import DecodeError
+from yggpy.wire.frame import FrameType
+from yggpy.wire.packets import (
+    Announce,
+    BloomFilter,
+    PathBroken,
+    PathLookup,
+    PathNotify,
+    SigReq,
+    SigRes,
+    Traffic,
+    tree_signed_bytes,
+)
+
+__all__ = ["Router"]
+
+_INFINITE_COST = 2**64 - 1
+
+
+class Router:
+    """Tree, bloom filters and path finding of the node with ``private_key``.
+
+    ``entropy(n)`` gives n random bytes; ``last_traffic(key)`` asks the data plane when traffic for us last came from a
+    node (None if never).
+    """
+
+    def __init__(
+        self,
+        private_key: PrivateKey,
+        *,
+        entropy: Callable[[int], bytes] = os.urandom,
+        last_traffic: Callable[[bytes], float | None] = lambda key: None,
+        max_infos: int = MAX_INFOS,
+    ) -> None:
+        self._private_key = private_key
+        self.public_key: bytes = private_key.public_key
+        self._entropy = entropy
+        self._links = LinkTable()
+        self._tree = Tree(self.public_key, max_infos)
+        self._blooms = BloomTable(x_key(self.public_key))
+        self._effects: list[RoutingEffect] = []
+        self._paths = Pathfinder(private_key, self, self._effects_append, last_traffic)
+        self._sent: dict[bytes, set[bytes]] = {}
+        """Per peer key: the keys whose infos that peer is known to have."""
+        self._requests: dict[bytes, SigReq] = {}
+        self._responses: dict[bytes, SigRes] = {}
+        self._refresh = False
+        self._do_root1 = False
+        self._do_root2 = True
+        self._fib = Fib((), ())
+        self._fib_stale = True
+        self._fib_keys: frozenset[bytes] = frozenset()
+        """The keys whose infos the Fib was made of, and those that were missing."""
+
+    def _effects_append(self, effect: RoutingEffect) -> None:
+        self._effects.append(effect)
+
+    # -- life and time -----------------------------------------------------------------------------------
+
+    def start(self, now: float) -> None:
+        """Become the root of a tree of one."""
+        self._maintain(now)
+
+    def tick(self, now: float) -> None:
+        """Do the maintenance of section 5.2; call once a second."""
+        for key in self._tree.expire(now):
+            self._info_gone(key)
+        if now >= self._tree.refresh_at:
+            self._refresh = True
+        self._maintain(now)
+        self._paths.tick(now)
+
+    def _maintain(self, now: float) -> None:
+        self._do_root2 = self._do_root2 or self._do_root1
+        self._choose_parent(now)
+        self._send_announces()
+        self._send_blooms()
+
+    def take_effects(self) -> list[RoutingEffect]:
+        """Return what is to be done since the last call, in order."""
+        if self._fib_stale:
+            self._refresh_fib()
+        effects = self._effects[:]
+        self._effects.clear()
+        return effects
+
+    # -- links -------------------------------------------------------------------------------------------
+
+    def add_link(self, link_id: int, key: bytes, priority: int, now: float) -> None:
+        """A link to ``key`` is up (section 5.6)."""
+        if key not in self._links:
+            self._sent[key] = set()
+            self._blooms.add(key)
+        link = self._links.add(link_id, key, priority)
+        self._fib_stale = True
+        for known in self._sent[key]:
+            info = self._tree.get(known)
+            if info is not None:
+                self._direct(link, FrameType.ANNOUNCE, info.encode())
+        if key not in self._requests:
+            self._requests[key] = self._new_request()
+        self._send_request(link, now)
+        self._direct(link, FrameType.BLOOM_FILTER, to_words(self._blooms.sent(key)).encode())
+
+    def remove_link(self, link_id: int, now: float) -> None:
+        """A link is down (section 5.6). Unknown links are ignored."""
+        link = self._links.remove(link_id)
+        if link is None:
+            return
+        key = link.key
+        self._fib_stale = True
+        if key in self._links:
+            # What the peer holds as our filter may have travelled over the lost link only.
+            packet = to_words(self._blooms.sent(key)).encode()
+            for sibling in self._links.of(key):
+                self._direct(sibling, FrameType.BLOOM_FILTER, packet)
+            return
+        del self._sent[key]
+        self._requests.pop(key, None)
+        self._responses.pop(key, None)
+        self._blooms.remove(key)
+
+    # -- frames ------------------------------------------------------------------------------------------
+
+    def handle_frame(self, link_id: int, frame_type: int, payload: bytes, now: float) -> None:
+        """Handle a frame of type SigReq to PathBroken. Raises ``DecodeError`` when the link must be closed."""
+        link = self._links.get(link_id)
+        if link is None:
+            return
+        if frame_type == FrameType.PATH_LOOKUP:
+            lookup = PathLookup.decode(payload)
+            if self._blooms.is_on_tree(link.key):
+                self._paths.handle_lookup(lookup, link.key, now)
+        elif frame_type == FrameType.PATH_NOTIFY:
+            self._paths.handle_notify(PathNotify.decode(payload), now)
+        elif frame_type == FrameType.PATH_BROKEN:
+            self._paths.handle_broken(PathBroken.decode(payload), now)
+        elif frame_type == FrameType.ANNOUNCE:
+            self._handle_announce(link, Announce.decode(payload), now)
+        elif frame_type == FrameType.BLOOM_FILTER:
+            self._blooms.receive(link.key, from_words(BloomFilter.decode(payload)))
+        elif frame_type == FrameType.SIG_REQ:
+            self._handle_request(link, SigReq.decode(payload), now)
+        elif frame_type == FrameType.SIG_RES:
+            self._handle_response(link, SigRes.decode(payload), now)
+        else:
+            raise DecodeError(f"unrecognised message type {frame_type}")
+
+    def _handle_request(self, link: RouterLink, request: SigReq, now: float) -> None:
+        if not link.may_answer(now):
+            return
+        port = self._links.port(link.key)
+        signed = tree_signed_bytes(link.key, self.public_key, request.seq, request.nonce, port)
+        response = SigRes(request.seq, request.nonce, port, self._private_key.sign(signed))
+        self._direct(link, FrameType.SIG_RES, response.encode())
+
+    def _handle_response(self, link: RouterLink, response: SigRes, now: float) -> None:
+        if not response.verify(self.public_key, link.key):
+            raise DecodeError("bad message: the signature of a SigRes does not verify")
+        request = self._requests.get(link.key)
+        if request is None or (request.seq, request.nonce) != (response.seq, response.nonce):
+            return
+        self._responses.setdefault(link.key, response)
+        if not link.responded:
+            link.measure(now)
+            self._fib_stale = True
+
+    def _handle_announce(self, link: RouterLink, announce: Announce, now: float) -> None:
+        known = self._tree.get(announce.key)
+        sent = self._sent[link.key]
+        if known == announce:  # its signatures were verified when it first came
+            sent.add(announce.key)
+            return
+        if not announce.verify():
+            raise DecodeError(f"bad message: the announcement of {announce.key.hex()} does not verify")
+        if self._update(announce, link.key, now):
+            if announce.key == self.public_key:
+                # An echo from before a restart, newer than what we say now: it must be superseded.
+                self._refresh = True
+        else:
+            assert known is not None
+            self._direct(link, FrameType.ANNOUNCE, known.encode())
+        sent.add(announce.key)
+
+    # -- the tree ----------------------------------------------------------------------------------------
+
+    def _update(self, announce: Announce, introducer: bytes, now: float) -> bool:
+        evicted = self._tree.update(announce, introducer, now)
+        if evicted is None:
+            return False
+        for key in (announce.key, *evicted):
+            self._info_gone(key)
+        return True
+
+    def _info_gone(self, key: bytes) -> None:
+        """The info of ``key`` was replaced or forgotten: no peer has the current one."""
+        for sent in self._sent.values():
+            sent.discard(key)
+        if key in self._fib_keys:
+            self._fib_stale = True
+
+    def _choose_parent(self, now: float) -> None:
+        """Section 5.4. Follows the Go node step by step, since all nodes' choices together make the tree."""
+        tree, own_key = self._tree, self.public_key
+        own = tree.get(own_key)
+        current_parent = None if own is None else own.parent
+        best_root, best_parent, best_cost = own_key, own_key, _INFINITE_COST
+        if current_parent is not None and current_parent in self._links:
+            root, dists = tree.root_and_dists(own_key)
+            if root is not None and root < best_root:
+                best_root, best_parent = root, current_parent
+                best_cost = dists[root] * self._links.cost(current_parent)
+        for key in self._responses:
+            root, dists = tree.root_and_dists(key)
+            if root is None or own_key in dists:
+                continue
+            cost = dists[root] * self._links.cost(key)
+            if root < best_root:
+                best_root, best_parent, best_cost = root, key, cost
+            elif root != best_root:
+                continue
+            if (self._refresh and cost * 2 < best_cost) or (best_parent != current_parent and cost < best_cost):
+                best_root, best_parent, best_cost = root, key, cost
+        if not (self._refresh or self._do_root1 or self._do_root2 or best_parent != current_parent):
+            return
+        response = self._responses.get(best_parent)
+        if best_root != own_key and response is not None and self._adopt(best_parent, response, now):
+            self._settled(now)
+        elif self._do_root2:
+            self._become_root(now)
+            self._settled(now)
+        elif not self._do_root1:
+            self._do_root1 = True
+
+    def _settled(self, now: float) -> None:
+        self._refresh = self._do_root1 = self._do_root2 = False
+        self._requests.clear()
+        self._responses.clear()
+        for key in self._links.keys():
+            self._requests[key] = self._new_request()
+            for link in self._links.of(key):
+                self._send_request(link, now)
+
+    def _adopt(self, parent: bytes, response: SigRes, now: float) -> bool:
+        signed = tree_signed_bytes(self.public_key, parent, response.seq, response.nonce, response.port)
+        announce = Announce(
+            self.public_key,
+            parent,
+            response.seq,
+            response.nonce,
+            response.port,
+            response.psig,
+            self._private_key.sign(signed),
+        )
+        return self._update(announce, self.public_key, now)
+
+    def _become_root(self, now: float) -> None:
+        request = self._new_request()
+        signed = tree_signed_bytes(self.public_key, self.public_key, request.seq, request.nonce, 0)
+        signature = self._private_key.sign(signed)
+        announce = Announce(
+            self.public_key, self.public_key, request.seq, request.nonce, 0, signature, signature
+        )
+        self._update(announce, self.public_key, now)
+
+    def _new_request(self) -> SigReq:
+        own = self._tree.get(self.public_key)
+        return SigReq((0 if own is None else own.seq) + 1, int.from_bytes(self._entropy(8), "big"))
+
+    def _send_request(self, link: RouterLink, now: float) -> None:
+        link.responded = False
+        link.requested_at = now
+        self._direct(link, FrameType.SIG_REQ, self._requests[link.key].encode())
+
+    def _send_announces(self) -> None:
+        """Tell each peer what it lacks of our line to the root, then of its own (section 5.5)."""
+        own_line = self._tree.ancestry(self.public_key)
+        for key, sent in self._sent.items():
+            missing = [known for known in own_line if known not in sent]
+            missing += [known for known in self._tree.ancestry(key) if known not in sent and known not in missing]
+            if not missing:
+                continue
+            sent.update(missing)
+            for known in missing:
+                info = self._tree.get(known)
+                assert info is not None
+                packet = info.encode()
+                for link in self._links.of(key):
+                    self._direct(link, FrameType.ANNOUNCE, packet)
+
+    # -- bloom filters -----------------------------------------------------------------------------------
+
+    def _send_blooms(self) -> None:
+        own = self._tree.own
+        for key in self._links.keys():
+            info = self._tree.get(key)
+            on_tree = own.parent == key or (info is not None and info.parent == self.public_key)
+            if self._blooms.set_on_tree(key, on_tree):
+                self._send_filter(key, 0)
+        for key, bits in self._blooms.due():
+            self._send_filter(key, bits)
+
+    def _send_filter(self, key: bytes, bits: int) -> None:
+        packet = to_words(bits).encode()
+        for link in self._links.of(key):
+            self._direct(link, FrameType.BLOOM_FILTER, packet)
+
+    # -- paths -------------------------------------------------------------------------------------------
+
+    def lookup(self, partial_key: bytes, now: float) -> None:
+        """Search for the node behind a full or partial key."""
+        self._paths.lookup(partial_key, now)
+
+    def path_missing(self, dest: bytes, payload: bytes, now: float) -> None:
+        """The data plane has no path for ``dest``: keep ``payload`` and search."""
+        self._paths.path_missing(dest, payload, now)
+
+    def traffic_unroutable(self, traffic: Traffic, now: float) -> None:
+        """Traffic that is not for us has no next hop (section 8.4)."""
+        self._paths.traffic_unroutable(traffic, now)
+
+    def next_hop(self, path: Coords, watermark: int) -> tuple[int | None, int]:
+        """Return (link id or None, new watermark) by the current tree (``PathHost``)."""
+        return self.fib.next_hop(path, watermark)
+
+    def own_coords(self) -> Coords:
+        """Return our coordinates (``PathHost``)."""
+        return self._tree.coords(self.public_key)
+
+    def send_queued(self, link_id: int, frame_type: int, payload: bytes, source: bytes, dest: bytes) -> None:
+        """Send a frame through a link's queue (``PathHost``)."""
+        self._effects.append(SendQueued(link_id, frame_type, payload, source, dest))
+
+    def multicast(self, lookup: PathLookup, lookup_key: bytes, from_key: bytes) -> None:
+        """Send a look-up along the tree where its destination may be (section 6.5; ``PathHost``)."""
+        targets = self._blooms.matching(lookup_key, from_key)
+        if targets:
+            packet = lookup.encode()
+            for key in targets:
+                link = self._links.preferred(key)
+                self.send_queued(link.link_id, FrameType.PATH_LOOKUP, packet, lookup.source, lookup.dest)
+
+    # -- the forwarding table ----------------------------------------------------------------------------
+
+    @property
+    def fib(self) -> Fib:
+        """The current forwarding table."""
+        if self._fib_stale:
+            self._refresh_fib()
+        return self._fib
+
+    def _refresh_fib(self) -> None:
+        self._fib_stale = False
+        tree = self._tree
+        used: set[bytes] = set()
+        coords: dict[bytes, Coords] = {}
+        for key in (self.public_key, *self._links.keys()):
+            coords[key] = tree.coords(key)
+            for ancestor in tree.ancestry(key):
+                info = tree.get(ancestor)
+                if info is not None:
+                    used.add(info.parent)
+            used.add(key)
+        self._fib_keys = frozenset(used)
+        fib = Fib(
+            coords[self.public_key],
+            [
+                FibLink(link.link_id, link.key, coords[link.key], link.cost, link.priority, link.order)
+                for link in self._links.all()
+            ],
+        )
+        if fib != self._fib:
+            self._fib = fib
+            self._effects.append(FibChanged())
+
+    def _direct(self, link: RouterLink, frame_type: int, payload: bytes) -> None:
+        self._effects.append(SendDirect(link.link_id, frame_type, payload))
+
+    # -- status ------------------------------------------------------------------------------------------
+
+    @property
+    def routing_entries(self) -> int:
+        """Number of nodes whose info is known."""
+        return len(self._tree)
+
+    def tree(self) -> list[TreeEntry]:
+        """Return all known nodes, by key."""
+        entries = []
+        for key in sorted(self._tree.keys()):
+            info = self._tree.get(key)
+            assert info is not None
+            entries.append(TreeEntry(key, str(Address.for_key(key)), info.parent, info.seq))
+        return entries
+
+    def paths(self) -> list[PathStatus]:
+        """Return all known paths, by key."""
+        return sorted(
+            (PathStatus(key, str(Address.for_key(key)), coords, seq) for key, coords, seq in self._paths.entries()),
+            key=lambda status: status.key,
+        )
+
+    def port(self, key: bytes) -> int:
+        """Return the tree port of a peer, 0 if it is none."""
+        return self._links.port(key)
+
+    def link_cost(self, link_id: int) -> int:
+        """Return the cost of a link, 0 for an unknown one."""
+        link = self._links.get(link_id)
+        return 0 if link is None else link.cost
+
+    def link_latency(self, link_id: int) -> float | None:
+        """Return the last round trip of a link in seconds, None before the first."""
+        link = self._links.get(link_id)
+        return None if link is None else link.latency
+
+    def link_keys(self) -> list[bytes]:
+        """Return the peer key of every link; a key with two links is there twice."""
+        return [link.key for link in self._links.all()]
+
+    def known_keys(self) -> list[bytes]:
+        """Return the keys of all nodes whose info is known."""
+        return self._tree.keys()
