@@ -1,0 +1,90 @@
+"""Options and gates of the whole suite: what this machine can't run is skipped with a plain reason, but fails in CI."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from typing import NoReturn
+
+import pytest
+
+from tests.interop import lab as labs
+from tests.interop.go_node import GoNodeUnavailableError, GoPrograms, obtain, pins
+
+REQUIRE_VARIABLE = "YGGPY_REQUIRE_INTEROP"
+"""Environment variable that, set to 1, makes every gate an error; ``CI=true`` does the same."""
+_failed_tests = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--soak``."""
+    parser.addoption("--soak", action="store_true", help="also run the soak tests, which take minutes by intent")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, and leave the soak tests out unless they are asked for."""
+    for item in items:
+        if "interop" in item.path.parent.parts:
+            item.add_marker(pytest.mark.interop)
+    if config.getoption("--soak"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("soak")]
+    if left_out:
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say what is left out before the first test runs."""
+    lines = []
+    if not config.getoption("--soak"):
+        lines.append("soak tests: left out (--soak runs them)")
+    if subject := os.environ.get(labs.SUBJECT_VARIABLE):
+        lines.append(f"interop: REHEARSAL, the Go node {subject} takes the part of yggpy")
+    reason = labs.obstacle()
+    if reason:
+        lines.append(f"interop: {'REQUIRED, but ' if _required() else 'left out: '}{reason}")
+    return lines
+
+
+def _required() -> bool:
+    return os.environ.get("CI") == "true" or os.environ.get(REQUIRE_VARIABLE) == "1"
+
+
+def _gate(reason: str) -> NoReturn:
+    if _required():
+        pytest.fail(f"interop tests are required (CI=true or {REQUIRE_VARIABLE}=1), but: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def go_programs() -> dict[str, GoPrograms]:
+    """The real Go node's programs by the version that the tests ask for."""
+    try:
+        return {version: obtain(version) for version in dict.fromkeys(pin.upstream for pin in pins())}
+    except GoNodeUnavailableError as error:
+        _gate(f"no Go node: {error}")
+
+
+@pytest.fixture(scope="session")
+def _namespaces() -> None:
+    if reason := labs.obstacle():
+        _gate(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note on the test whether it failed, for the ``lab`` fixture's report."""
+    report = yield
+    if report.when == "call":
+        item.stash[_failed_tests] = report.failed
+    return report
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest, _namespaces: None, go_programs: dict[str, GoPrograms]) -> Iterator[labs.Lab]:
+    """An empty lab; after a failed test the ends of all logs are printed."""
+    with labs.Lab(go_programs) as made:
+        yield made
+        if request.node.stash.get(_failed_tests, False):
+            print(made.tails())

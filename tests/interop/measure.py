@@ -1,0 +1,202 @@
+"""What the tests measure between nodes: reachability, loss, recovery after a break, and bulk transfers.
+
+All of it is ordinary traffic over the mesh addresses, made by ``ping`` and by ``traffic.py`` inside the namespaces.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.interop.lab import LabError, Space
+from tests.interop.nodes import MeshNode
+
+__all__ = [
+    "PingResult",
+    "PingStream",
+    "Traffic",
+    "Transfer",
+    "all_pairs",
+    "first_after",
+    "ping",
+    "reachable_after",
+    "require_all_pairs",
+    "tcp_transfer",
+    "wait_reachable",
+]
+
+TRAFFIC_PROGRAM = Path(__file__).with_name("traffic.py")
+REACH_INTERVAL = 0.2
+"""Seconds between the pings that wait for a destination to be reachable."""
+_SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received")
+_REPLY = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from .*icmp_seq=(\d+) .*time=([\d.]+) ms", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class PingResult:
+    """The outcome of one ``ping``."""
+
+    sent: int
+    received: int
+    output: str
+
+    @property
+    def lost(self) -> int:
+        """How many were not answered."""
+        return self.sent - self.received
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A TCP transfer that came to its end: size, duration, and both ends' digests."""
+
+    size: int
+    seconds: float
+    sent_sha256: str
+    received_sha256: str
+
+    @property
+    def intact(self) -> bool:
+        """Whether what arrived is what was sent."""
+        return self.sent_sha256 == self.received_sha256
+
+    @property
+    def mbit_per_second(self) -> float:
+        """Goodput."""
+        return self.size * 8 / self.seconds / 1e6
+
+
+def ping(source: MeshNode, dest: MeshNode, *, count: int = 10, interval: float = 0.1, size: int = 56) -> PingResult:
+    """Ping ``dest`` and count the answers; ``size`` is that of the ICMPv6 payload in bytes."""
+    limit = count * interval + 10
+    process = source.space.popen(
+        ["ping", "-6", "-n", "-c", str(count), "-i", str(interval), "-W", "5", "-s", str(size), dest.address]
+    )
+    return _ping_result(source.space, process, limit)
+
+
+def _ping_result(space: Space, process: subprocess.Popen[bytes], limit: float) -> PingResult:
+    try:
+        data, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # it then prints its summary
+        data, _ = process.communicate()
+    space.forget(process)
+    output = data.decode(errors="replace")
+    found = _SUMMARY.search(output)
+    if found is None:
+        raise LabError(f"ping printed no summary: {output}")
+    return PingResult(int(found[1]), int(found[2]), output)
+
+
+def _first_reply(source: MeshNode, dest: MeshNode, timeout: float) -> subprocess.Popen[bytes]:
+    """Start a ping that ends at the first reply, or with failure after ``timeout`` seconds."""
+    limits = ["-c", "1", "-i", str(REACH_INTERVAL), "-w", str(max(1, round(timeout)))]
+    return source.space.popen(["ping", "-6", "-n", "-q", *limits, dest.address])
+
+
+def reachable_after(source: MeshNode, dest: MeshNode, timeout: float = 60) -> float | None:
+    """Return how many seconds it took until ``dest`` answered a ping, or None if it never did."""
+    started = time.monotonic()
+    process = _first_reply(source, dest, timeout)
+    process.communicate()
+    source.space.forget(process)
+    return time.monotonic() - started if process.returncode == 0 else None
+
+
+def wait_reachable(source: MeshNode, dest: MeshNode, timeout: float = 60) -> float:
+    """Wait until ``dest`` answers a ping and return how long it took; fail after ``timeout`` seconds."""
+    seconds = reachable_after(source, dest, timeout)
+    assert seconds is not None, f"{source!r} could not reach {dest!r} within {timeout} s"
+    return seconds
+
+
+def all_pairs(nodes: Sequence[MeshNode], timeout: float = 60) -> tuple[float, list[str]]:
+    """Ping between every two nodes at once; return when the last was answered, and the pairs that never were."""
+    started = time.monotonic()
+    waits = [(a, b, _first_reply(a, b, timeout)) for i, a in enumerate(nodes) for b in nodes[i + 1 :]]
+    failed = []
+    for a, b, process in waits:
+        process.communicate()
+        a.space.forget(process)
+        if process.returncode != 0:
+            failed.append(f"{a!r} - {b!r}")
+    return time.monotonic() - started, failed
+
+
+def require_all_pairs(nodes: Sequence[MeshNode], timeout: float = 60) -> float:
+    """Like :func:`all_pairs`, but fail if a pair did not reach each other."""
+    seconds, failed = all_pairs(nodes, timeout)
+    pairs = len(nodes) * (len(nodes) - 1) // 2
+    assert not failed, f"{len(failed)} of {pairs} pairs did not reach each other in {timeout} s: {'; '.join(failed)}"
+    return seconds
+
+
+class PingStream:
+    """A ping that goes on in the background while the test breaks and mends things."""
+
+    def __init__(self, source: MeshNode, dest: MeshNode, *, interval: float = 0.1, size: int = 56) -> None:
+        self._space = source.space
+        self._process = source.space.popen(
+            ["ping", "-6", "-n", "-D", "-i", str(interval), "-s", str(size), dest.address]
+        )
+
+    def stop(self) -> tuple[PingResult, list[tuple[int, float]]]:
+        """End it; return the totals and the replies as (sequence number, Unix time of its coming)."""
+        self._process.send_signal(signal.SIGINT)
+        result = _ping_result(self._space, self._process, 10)
+        return result, [(int(number), float(at)) for at, number, _ in _REPLY.findall(result.output)]
+
+
+def first_after(replies: Iterable[tuple[int, float]], moment: float) -> float | None:
+    """Return how many seconds after ``moment`` (Unix time) the first reply came, or None."""
+    return min((at - moment for _, at in replies if at > moment), default=None)
+
+
+class Traffic:
+    """One run of ``traffic.py`` in a node's namespace."""
+
+    def __init__(self, node: MeshNode, *arguments: object) -> None:
+        self._node = node
+        self._what = " ".join(map(str, arguments))
+        self._process = node.space.popen([sys.executable, "-S", TRAFFIC_PROGRAM, *map(str, arguments)])
+
+    def wait_ready(self) -> None:
+        """Wait for the line that receivers print when they listen."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line.strip() != b"ready":
+            raise LabError(f"{self._what}: {line!r} instead of 'ready'")
+
+    def result(self, timeout: float = 120) -> dict[str, Any]:
+        """Wait for the end and return what it printed; an end with an error is an assertion failure."""
+        try:
+            data, _ = self._process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            data, _ = self._process.communicate()
+            raise AssertionError(f"{self._what} on {self._node!r}: no end after {timeout} s") from None
+        finally:
+            self._node.space.forget(self._process)
+        text = data.decode(errors="replace").strip()
+        assert self._process.returncode == 0, f"{self._what} on {self._node!r}: {text}"
+        answer: dict[str, Any] = json.loads(text.splitlines()[-1])
+        return answer
+
+
+def tcp_transfer(source: MeshNode, dest: MeshNode, size: int, *, port: int = 5001, timeout: float = 120) -> Transfer:
+    """Send ``size`` bytes through TCP over the mesh and compare what arrived."""
+    receiver = Traffic(dest, "tcp-receive", port)
+    receiver.wait_ready()
+    sent = Traffic(source, "tcp-send", dest.address, port, size).result(timeout)
+    received = receiver.result(timeout)
+    assert received["bytes"] == size, f"{received['bytes']} of {size} bytes arrived"
+    return Transfer(size, received["seconds"], sent["sha256"], received["sha256"])
