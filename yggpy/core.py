@@ -86,9 +86,7 @@ class Core:
         self._events = events
         self.datapath = datapath_factory(self.public_key, scheduler, self)
         self.router = Router(private_key, last_traffic=self.datapath.last_traffic)
-        self.sessions = SessionManager(
-            private_key, group_password, last_activity=self.datapath.session_last_activity
-        )
+        self.sessions = SessionManager(private_key, group_password, last_activity=self.datapath.session_last_activity)
         self.keystore = KeyStore(self.public_key, last_used=self.datapath.address_last_used)
         self.introspection = Introspection(self.router, node_info)
         self._next_link_id = 1

@@ -69,9 +69,7 @@ class Introspection:
                 answer = NodeInfoResponse(self._node_info)
             case DebugMessage(code=DebugCode.GET_SELF_REQUEST):
                 facts = self._facts
-                answer = DebugMessage(
-                    DebugCode.GET_SELF_RESPONSE, encode_self(facts.public_key, facts.routing_entries)
-                )
+                answer = DebugMessage(DebugCode.GET_SELF_RESPONSE, encode_self(facts.public_key, facts.routing_entries))
             case DebugMessage(code=DebugCode.GET_PEERS_REQUEST):
                 answer = DebugMessage(DebugCode.GET_PEERS_RESPONSE, encode_keys(self._facts.link_keys()))
             case DebugMessage(code=DebugCode.GET_TREE_REQUEST):

@@ -25,7 +25,7 @@ from yggpy.core import Core, DatapathFactory
 from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkCounters, LinkEnd
 from yggpy.datapath.pure import PureDatapath
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
-from yggpy.links.manager import EstablishedLink, LinkInfo, LinkManager, LinkStatus
+from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
 from yggpy.status import PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
 from yggpy.tun import TunDevice
 from yggpy.wire.session import MAX_MESSAGE
@@ -188,7 +188,11 @@ class Node:
             node_info=config.public_node_info(),
         )
         self._links = LinkManager(
-            self.private_key, self, allowed_keys=config.allowed_keys(), logger=self._log
+            self.private_key,
+            self,
+            allowed_keys=config.allowed_keys(),
+            logger=self._log,
+            clock=self._scheduler.now,
         )
         self._core.start()
         for uri in config.listen:
@@ -373,9 +377,7 @@ class Node:
         router = self.core.router
         error_age = 0.0 if link.last_error_at is None else now - link.last_error_at
         if not link.up or link.key is None or link.link_id is None:
-            return PeerStatus(
-                link.uri, False, link.inbound, last_error=link.last_error, last_error_age=error_age
-            )
+            return PeerStatus(link.uri, False, link.inbound, last_error=link.last_error, last_error_age=error_age)
         counters = self.core.datapath.link_counters(link.link_id)
         rates = self._rates.get(link.link_id) or _Rates()
         return PeerStatus(
@@ -413,9 +415,7 @@ class Node:
         for key, since in self.core.sessions.sessions():
             counters = self.core.datapath.session_counters(key)
             statuses.append(
-                SessionStatus(
-                    key, str(Address.for_key(key)), counters.bytes_received, counters.bytes_sent, now - since
-                )
+                SessionStatus(key, str(Address.for_key(key)), counters.bytes_received, counters.bytes_sent, now - since)
             )
         return sorted(statuses, key=lambda status: status.key)
 

@@ -218,7 +218,9 @@ def test_part_of_a_frame_does_not_lift_the_deadline(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [b"\x00", b"\x01\x0a", b"\xff\xff\xff\x7f", b"\xff" * 11], ids=["empty", "unknown type", "oversize", "overflow"]
+    "junk",
+    [b"\x00", b"\x01\x0a", b"\xff\xff\xff\x7f", b"\xff" * 11],
+    ids=["empty", "unknown type", "oversize", "overflow"],
 )
 def test_malformed_frames_close_the_link_with_a_reason(owner: Owner, junk: bytes) -> None:
     owner.stream.on_data(encode_frame(FrameType.TRAFFIC, b"good") + junk)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from itertools import pairwise
 
 import pytest
 
@@ -25,7 +26,7 @@ def ipv6_packet(source: Address, dest: Address, payload: bytes) -> bytes:
 
 async def test_a_datagram_travels_over_a_line_of_nodes() -> None:
     async with testing.nodes(4) as line:
-        for one, two in zip(line, line[1:], strict=False):
+        for one, two in pairwise(line):
             await testing.connect(one, two)
         await asyncio.sleep(2.5)  # two maintenance ticks: the tree and the bloom filters
         await line[0].send(line[3].public_key, b"end to end")

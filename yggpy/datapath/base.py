@@ -60,7 +60,7 @@ class ByteStream(Protocol):
         ...
 
     async def read_exactly(self, count: int) -> bytes:
-        """Return exactly ``count`` bytes; raise :class:`StreamClosed` (or another ``OSError``) when they cannot come."""
+        """Return exactly ``count`` bytes; raise :class:`StreamClosed` (an ``OSError``) when they cannot come."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -198,12 +198,12 @@ class DatapathUpcalls(Protocol):
         ...
 
     def message_received(self, source: bytes, message: bytes) -> None:
-        """Any other message of a session: ``typeSessionProto`` or a datagram that is no IPv6 packet, with its type byte."""
+        """Any other message of a session, with its type byte: ``typeSessionProto``, or a datagram that is no IPv6."""
         ...
 
 
 class Datapath(Protocol):
-    """The packet path. All methods are called on the event loop's thread and return at once, but for ``open_stream``."""
+    """The packet path. Methods are called on the event loop's thread and return at once, but for ``open_stream``."""
 
     # -- streams and links -------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ class Datapath(Protocol):
         ...
 
     def set_path(self, dest: bytes, path: tuple[int, ...]) -> None:
-        """Install or replace the coordinates of ``dest``; the last payload sent to it is sent once more (protocol 7)."""
+        """Install or replace the coordinates of ``dest``; the last payload sent to it is sent again (protocol 7)."""
         ...
 
     def remove_path(self, dest: bytes) -> None:
@@ -283,7 +283,7 @@ class Datapath(Protocol):
     # -- packets from above ------------------------------------------------------------------------------
 
     def send_payload(self, dest: bytes, payload: bytes) -> None:
-        """Send a session-layer payload (init, ack, sealed traffic) as Traffic along ``dest``'s path, or upcall ``path_missing``."""
+        """Send an init, ack or sealed traffic as Traffic along ``dest``'s path, or upcall ``path_missing``."""
         ...
 
     def send_message(self, dest: bytes, message: bytes) -> None:
@@ -291,7 +291,7 @@ class Datapath(Protocol):
         ...
 
     def send_ipv6(self, packet: bytes) -> None:
-        """Treat ``packet`` as if read from the TUN: check, look up, seal, send (protocol section 11, TUN -> network)."""
+        """Treat ``packet`` as if read from the TUN: check, look up, seal, send (protocol section 11)."""
         ...
 
     # -- TUN and life ------------------------------------------------------------------------------------

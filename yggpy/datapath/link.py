@@ -61,7 +61,7 @@ class LinkOwner(Protocol):
 
 
 class PeerLink:
-    """A link to node ``key`` over ``stream``. Made by ``Datapath.attach_link``; used on the event loop's thread only."""
+    """A link to node ``key`` over ``stream``. Made by ``Datapath.attach_link``; for the event loop's thread."""
 
     __slots__ = (
         "_batch_end",

@@ -2,8 +2,8 @@
 
 The way of one packet out of this node:
 
-1. ``_read_tun`` / ``send_ipv6``: check version and source, find the :class:`_Remote` by destination address or subnet
-   (else upcall ``destination_unknown``);
+1. ``TunPort`` reads it, ``send_ipv6`` checks version and source and finds the :class:`_Remote` by destination address or
+   subnet (else upcall ``destination_unknown``);
 2. ``_send_message``: seal with the remote's session keys (else ``session_missing``);
 3. ``_send_payload``: put our coordinates and the remote's in front (else ``path_missing``), keep a copy for the day
    the path changes;
@@ -17,14 +17,11 @@ Everything per remote node lives in one record, so that a packet costs one look-
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import os
 import socket
 from collections.abc import Callable
 
 from yggpy.address import Address, Subnet
-from yggpy.clock import Scheduler, TimerHandle
+from yggpy.clock import Scheduler
 from yggpy.datapath.base import (
     ByteStream,
     CloseReason,
@@ -35,6 +32,7 @@ from yggpy.datapath.base import (
     TlsParameters,
 )
 from yggpy.datapath.link import PeerLink
+from yggpy.datapath.tun_port import TunPort
 from yggpy.routing.greedy import Fib
 from yggpy.sessions.traffic import NonceExhausted, OpenVerdict, SessionKeys, TrafficState
 from yggpy.wire.frame import MAX_FRAME_SIZE, FrameType, encode_frame
@@ -49,15 +47,6 @@ __all__ = ["PureDatapath"]
 
 DEFAULT_MTU = 1280
 """MTU of the IPv6 layer while there is no TUN (protocol section 11)."""
-TUN_BATCH = 32
-"""Packets read from the TUN before the event loop gets its turn again."""
-TUN_PAUSE_LIMIT = 0.05
-"""Longest time in seconds for which one congested link may hold up the reading of the TUN."""
-MAX_TUN_PACKET = 65535
-
-# What a TUN device answers to a packet that it does not like, as opposed to a device that is gone.
-_PACKET_ERRORS = frozenset((errno.EINVAL, errno.ENOBUFS, errno.ENOMEM))
-
 
 _TRAFFIC = int(FrameType.TRAFFIC)
 _TRAFFIC_TYPE = bytes((_TRAFFIC,))
@@ -120,11 +109,9 @@ class PureDatapath:
         self._by_address: dict[bytes, _Remote] = {}
         self._by_subnet: dict[bytes, _Remote] = {}
         self._mtu = DEFAULT_MTU
-        self._tun_fd: int | None = None
-        self._tun_error: Callable[[OSError], None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tun: TunPort | None = None
         self._congested: PeerLink | None = None
-        self._tun_resume: TimerHandle | None = None
+        """The link that had to queue the last packet of this node, while it is full."""
 
     # -- streams and links -------------------------------------------------------------------------------
 
@@ -182,15 +169,20 @@ class PureDatapath:
     def link_drained(self, link: PeerLink) -> None:
         """A link that held up the TUN takes packets again."""
         if link is self._congested:
-            self._resume_tun()
+            self._decongest()
 
     def link_closed(self, link: PeerLink, end: LinkEnd) -> None:
         """Forget the link and tell the control plane."""
         if self._links.pop(link.link_id, None) is None:
             return
         if link is self._congested:
-            self._resume_tun()
+            self._decongest()
         self._up.link_ended(link.link_id, end)
+
+    def _decongest(self) -> None:
+        self._congested = None
+        if self._tun is not None:
+            self._tun.resume()
 
     def _scheduled_flush(self) -> None:
         self._flush_scheduled = False
@@ -331,9 +323,7 @@ class PureDatapath:
         if dest == self._own_key:
             self._deliver(self._own_key, payload, self._scheduler.now())
         else:
-            self._up.traffic_unroutable(
-                Traffic(path, self._fib.self_path, self._own_key, dest, MAX_WATERMARK, payload)
-            )
+            self._up.traffic_unroutable(Traffic(path, self._fib.self_path, self._own_key, dest, MAX_WATERMARK, payload))
 
     def send_message(self, dest: bytes, message: bytes) -> None:
         """See :class:`Datapath`."""
@@ -474,77 +464,30 @@ class PureDatapath:
         remote.last_used = now
         if packet[8:24] != remote.address and packet[8:16] != remote.subnet:
             return
-        if self._tun_fd is None:
+        if self._tun is None:
             self._up.ipv6_received(remote.key, packet)
-            return
-        try:
-            os.write(self._tun_fd, packet)
-        except (BlockingIOError, InterruptedError):
-            pass  # the kernel's ring is full: the packet is lost, as on any interface
-        except OSError as error:
-            # EINVAL: the kernel did not like this packet. Anything else is about the device.
-            if error.errno not in _PACKET_ERRORS:
-                self._fail_tun(error)
+        else:
+            self._tun.write(packet)
 
     # -- TUN ---------------------------------------------------------------------------------------------
 
     def attach_tun(self, fd: int, mtu: int, on_error: Callable[[OSError], None]) -> None:
         """See :class:`Datapath`."""
-        self._tun_fd = fd
         self._mtu = mtu
-        self._tun_error = on_error
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(fd, self._read_tun)
+        self._tun = TunPort(fd, self._scheduler, self._packet_from_tun, self._flush_dirty, on_error)
 
     def detach_tun(self) -> None:
         """See :class:`Datapath`."""
-        if self._tun_resume is not None:
-            self._tun_resume.cancel()
-            self._tun_resume = None
-        if self._tun_fd is not None and self._loop is not None:
-            self._loop.remove_reader(self._tun_fd)
-        self._tun_fd = None
+        if self._tun is not None:
+            self._tun.close()
+            self._tun = None
         self._mtu = DEFAULT_MTU
 
-    def _read_tun(self) -> None:
-        fd = self._tun_fd
+    def _packet_from_tun(self, packet: bytes) -> bool:
+        """Send a packet; False when a link has no more room, so that the TUN should wait for it."""
         self._congested = None
-        for _ in range(TUN_BATCH):
-            if fd is None or self._tun_fd is not fd:
-                break
-            try:
-                packet = os.read(fd, MAX_TUN_PACKET)
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError as error:
-                self._fail_tun(error)
-                break
-            self.send_ipv6(packet)
-            if self._congested is not None:
-                # The kernel can hold packets back better than we can drop them: TCP then slows down without loss.
-                self._pause_tun()
-                break
-        self._flush_dirty()
-
-    def _pause_tun(self) -> None:
-        if self._loop is not None and self._tun_fd is not None and self._tun_resume is None:
-            self._loop.remove_reader(self._tun_fd)
-            self._tun_resume = self._scheduler.call_later(TUN_PAUSE_LIMIT, self._resume_tun)
-
-    def _resume_tun(self) -> None:
-        self._congested = None
-        if self._tun_resume is None:
-            return
-        self._tun_resume.cancel()
-        self._tun_resume = None
-        if self._loop is not None and self._tun_fd is not None:
-            self._loop.add_reader(self._tun_fd, self._read_tun)
-
-    def _fail_tun(self, error: OSError) -> None:
-        on_error = self._tun_error
-        self.detach_tun()
-        if on_error is not None:
-            on_error(error)
+        self.send_ipv6(packet)
+        return self._congested is None
 
     # -- end ---------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to run: the :class:`~yggpy.clock.Scheduler` of simulations and unit tests."""
+"""A clock that stands still until it is told to run: the ``Scheduler`` of simulations and unit tests."""
 
 from __future__ import annotations
 
