@@ -163,20 +163,22 @@ class Node:
         await self.close()
 
     async def start(self) -> None:
-        """Start listeners and peers, then the TUN.
-
-        Raises ``ConfigError`` for a configured peer, key or group password that cannot be used, and ``TunError`` when
-        the TUN cannot be made; the node is then closed. A listener that fails is only logged, as Go does.
-        """
-        if self._core is not None:
-            raise RuntimeError("a node can be started only once")
+        """Start listeners and peers, then the TUN: ``start_links`` and ``start_tun``. On failure the node is closed."""
         try:
-            await self._start()
+            await self.start_links()
+            self.start_tun()
         except BaseException:
             await self.close()
             raise
 
-    async def _start(self) -> None:
+    async def start_links(self) -> None:
+        """Join the mesh: start listeners and peers. For callers with something to do before the TUN is there.
+
+        Raises ``ConfigError`` for a configured peer or key that cannot be used. A listener that fails is only logged, as
+        Go does. ``close`` the node after an error.
+        """
+        if self._core is not None:
+            raise RuntimeError("a node can be started only once")
         config = self.config
         self._scheduler = LoopScheduler()
         self._core = Core(
@@ -195,14 +197,17 @@ class Node:
             clock=self._scheduler.now,
         )
         self._core.start()
+        self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
         for uri in config.listen:
             await self._listen(uri)
         for interface, uris in (("", config.peers), *config.interface_peers.items()):
             for uri in uris:
                 self._add_configured_peer(uri, interface)
-        if config.if_name not in ("none", "dummy"):
+
+    def start_tun(self) -> None:
+        """Make the TUN that the config asks for, if any. Raises ``TunError``; ``close`` the node then."""
+        if self.config.if_name not in ("none", "dummy"):
             self._open_tun()
-        self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
 
     async def _listen(self, uri: str) -> None:
         assert self._links is not None

@@ -46,6 +46,12 @@ class Part:
         self.events.append(f"start {self.name}")
         await self.on_start()
 
+    async def start_links(self) -> None:
+        await self.start()
+
+    def start_tun(self) -> None:
+        self.events.append("start tun")
+
     async def close(self) -> None:
         self.events.append(f"close {self.name}")
         await self.on_close()
@@ -80,7 +86,7 @@ def test_start_and_stop_order(number: signal.Signals, caplog: pytest.LogCaptureF
 
     caplog.set_level(logging.INFO, "yggpy")
     events = run(Config(admin_listen="x"), admin_start=interrupt)
-    assert events == ["start node", "start admin x", "close admin x", "close node"]
+    assert events == ["start node", "start admin x", "start tun", "close admin x", "close node"]
     address = Address.for_key(bytes(32))
     assert [line.partition(":")[0] if line.startswith("Build") else line for line in caplog.messages] == [
         "Build name",

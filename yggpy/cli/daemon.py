@@ -36,7 +36,8 @@ class NodeService(Protocol):
     def address(self) -> object: ...
     @property
     def subnet(self) -> object: ...
-    async def start(self) -> None: ...
+    async def start_links(self) -> None: ...
+    def start_tun(self) -> None: ...
     async def close(self) -> None: ...
 
 
@@ -135,12 +136,13 @@ class _Daemon:
         log.info("Build version: %s", build_version())
         config.check()
         node = self._node = self._make_node(config, log)
+        await node.start_links()
         log.log(NOTICE, "Your public key is %s", node.public_key.hex())
         log.log(NOTICE, "Your IPv6 address is %s", node.address)
         log.log(NOTICE, "Your IPv6 subnet is %s", node.subnet)
-        await node.start()
         self._admin = self._make_admin(node, config.admin_listen, log)
         await self._admin.start()
+        node.start_tun()
         self._notify()
 
     def _notify(self) -> None:
