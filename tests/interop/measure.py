@@ -120,23 +120,27 @@ def wait_reachable(source: MeshNode, dest: MeshNode, timeout: float = 60) -> flo
 
 
 def all_pairs(nodes: Sequence[MeshNode], timeout: float = 60) -> tuple[float, list[str]]:
-    """Ping between every two nodes at once; return when the last was answered, and the pairs that never were."""
+    """Ping from every node to every other at once; return when the last was answered, and which never were.
+
+    Both ends of a pair speak: between two Go nodes, the first one-way traffic may wait for ever until the other end
+    speaks too. ``test_flaws.py`` holds ours to more.
+    """
     started = time.monotonic()
-    waits = [(a, b, _first_reply(a, b, timeout)) for i, a in enumerate(nodes) for b in nodes[i + 1 :]]
+    waits = [(a, b, _first_reply(a, b, timeout)) for a in nodes for b in nodes if a is not b]
     failed = []
     for a, b, process in waits:
         process.communicate()
         a.space.forget(process)
         if process.returncode != 0:
-            failed.append(f"{a!r} - {b!r}")
+            failed.append(f"{a!r} -> {b!r}")
     return time.monotonic() - started, failed
 
 
 def require_all_pairs(nodes: Sequence[MeshNode], timeout: float = 60) -> float:
-    """Like :func:`all_pairs`, but fail if a pair did not reach each other."""
+    """Like :func:`all_pairs`, but fail if somebody did not reach another."""
     seconds, failed = all_pairs(nodes, timeout)
-    pairs = len(nodes) * (len(nodes) - 1) // 2
-    assert not failed, f"{len(failed)} of {pairs} pairs did not reach each other in {timeout} s: {'; '.join(failed)}"
+    pairs = len(nodes) * (len(nodes) - 1)
+    assert not failed, f"{len(failed)} of {pairs} pings had no answer in {timeout} s: {'; '.join(failed)}"
     return seconds
 
 

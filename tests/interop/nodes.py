@@ -224,4 +224,4 @@ class YggNode(MeshNode):
 
     def command(self) -> list[str | Path]:
         """Return our program."""
-        return [sys.executable, "-m", "yggpy.cli.node", "-loglevel", "debug"]
+        return [sys.executable, "-m", "yggpy", "-loglevel", "debug"]
