@@ -4,8 +4,15 @@ Outbound, a message without a session waits in a *buffer* while inits go out; th
 session and frees it. Inbound, an init makes the session and is answered with an ack. Traffic never passes here: the data
 plane opens it with the keys installed by :class:`InstallKeys` and reports what it cannot open.
 
-Three things differ from Go, all compatible with it, because a lost packet can otherwise stop one-way traffic for good:
+Some things differ from Go, all compatible with it, because a lost or late packet can otherwise cost the first message or
+even stop one-way traffic for good:
 
+* when both sides start at once, the ack of an init that has crossed the other side's is ignored even when it comes in a
+  later second: what the other side has sealed meanwhile is for the keys that it would take away;
+* an init with the seq of the last accepted one but a higher key number is accepted: it says that the sender's keys have
+  moved on within the same second;
+* the first message of a session is sent once more when the other side answers it with an init, which says that it could
+  not be read;
 * a repeated init that was already accepted is answered with the ack again (its first ack may be lost);
 * the init of a buffer that has waited for ``INIT_REFRESH`` gets a new ``seq`` (a Go node then answers again);
 * inits that only tell a sender to start over are limited per key, as are all tables in number.
@@ -49,6 +56,10 @@ ACK_INTERVAL = 1.0
 INIT_INTERVAL = 0.25
 """Least seconds between two inits that answer unreadable traffic of one key within the same Unix second; the first in
 each second always goes out, because only then is its seq new to the other side."""
+FIRST_MESSAGE_LIMIT = 2048
+"""Bytes up to which the first message of a session is kept for that."""
+FIRST_MESSAGE_TIMEOUT = 10.0
+"""Age in seconds of a session up to which its first message is sent again."""
 EVICTION_SAMPLE = 16
 """Sessions looked at to find one that makes room for a new one."""
 
@@ -138,6 +149,7 @@ class SessionManager:
         buffer = self._buffers.get(source)
         local = None if buffer is None else (buffer.send, buffer.next)
         session = Session(message, local, self._entropy, now)
+        session.crossed = buffer is not None and envelope.message_type is MessageType.INIT
         try:
             keys = session.update(message)
         except WeakKeyError:
@@ -148,13 +160,20 @@ class SessionManager:
         self._send_ack(source, session, now)
         if buffer is not None:
             self._forget_buffer(source)
+            if len(buffer.message) <= FIRST_MESSAGE_LIMIT:
+                session.first_message = buffer.message
             self._effects.append(SendMessage(source, buffer.message))
 
     def _handle_known(
         self, source: bytes, session: Session, message_type: MessageType, message: InitPayload, now: float
     ) -> None:
         is_init = message_type is MessageType.INIT
-        if message.seq > session.seq:
+        if session.crossed and not is_init:
+            session.crossed = False
+            return
+        if message.seq > session.seq or (
+            is_init and message.seq == session.seq and message.key_seq > session.init_key_seq
+        ):
             try:
                 keys = session.update(message)
             except WeakKeyError:
@@ -162,8 +181,11 @@ class SessionManager:
             session.touched = now
             self._sessions.move_to_end(source)
             self._effects.append(InstallKeys(source, keys))
+            first_message, session.first_message = session.first_message, None
             if is_init:
                 self._send_ack(source, session, now)
+                if first_message is not None and now - session.since < FIRST_MESSAGE_TIMEOUT:
+                    self._effects.append(SendMessage(source, first_message))
         elif (
             is_init
             and message.seq == session.seq
@@ -262,6 +284,7 @@ class SessionManager:
         """Traffic with ``nonce`` opened under the remote's next key, which both cases treat alike (section 9.4)."""
         session = self._sessions.get(source)
         if session is not None:
+            session.first_message = None  # the other side has our keys, so it can read us
             self._install(source, session.ratchet(nonce, next_public, now))
 
     def session_nonce_exhausted(self, dest: bytes, now: float) -> None:

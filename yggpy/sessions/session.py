@@ -29,7 +29,10 @@ class Session:
     __slots__ = (
         "_entropy",
         "acked_at",
+        "crossed",
+        "first_message",
         "init_at",
+        "init_key_seq",
         "local_key_seq",
         "next",
         "recv",
@@ -69,11 +72,18 @@ class Session:
         self.acked_at = float("-inf")
         self.init_at = float("-inf")
         """When the last ack, and the last init for unreadable traffic, was sent."""
+        self.init_key_seq = 0
+        """``key_seq`` of the last accepted init or ack."""
+        self.crossed = False
+        """Whether our own init was under way when theirs made the session, and its ack has not come yet."""
+        self.first_message: bytes | None = None
+        """What waited for the session, as long as it may have to be sent again."""
 
     def update(self, message: InitPayload) -> SessionKeys:
         """Accept an init or ack that is newer than ``seq``. Raises ``WeakKeyError``; then nothing has changed."""
         keys = self._move(message.current, message.next, message.key_seq, recv_nonce=0, send_nonce=None)
         self.seq = message.seq
+        self.init_key_seq = message.key_seq
         return keys
 
     def ratchet(self, nonce: int, next_public: bytes, now: float) -> SessionKeys | None:
