@@ -90,6 +90,11 @@ class _Buffer:
         self.made = now
         self.expires = now + BUFFER_TIMEOUT
 
+    def renew(self, now: float) -> None:
+        """Give the init a seq that its receiver has not seen."""
+        self.seq = int(now)
+        self.made = now
+
 
 class SessionManager:
     """The sessions of the node with ``private_key``.
@@ -241,8 +246,7 @@ class SessionManager:
             buffer.expires = now + BUFFER_TIMEOUT
             self._buffers.move_to_end(dest)
             if now - buffer.made >= INIT_REFRESH:
-                buffer.seq = int(now)
-                buffer.made = now
+                buffer.renew(now)
         self._buffered_bytes += len(message)
         while len(self._buffers) > self._limits.buffers or self._buffered_bytes > self._limits.buffered_bytes:
             self._forget_buffer(next(iter(self._buffers)))
@@ -262,7 +266,10 @@ class SessionManager:
         )
 
     def session_unknown(self, source: bytes, now: float) -> None:
-        """Traffic from ``source``, with which there is no session: make it start one, remembering nothing of it."""
+        """Traffic from ``source``, with which there is no session: make it start one, remembering nothing of it.
+
+        If a message of our own waits for that session, the init announces the keys that wait with it.
+        """
         if source in self._sessions:
             return
         if _too_soon(self._strangers.get(source, float("-inf")), now):
@@ -277,7 +284,12 @@ class SessionManager:
         self._strangers.move_to_end(source)
         while len(self._strangers) > self._limits.strangers:
             self._strangers.popitem(last=False)
-        current, following = BoxKeyPair.generate(self._entropy), BoxKeyPair.generate(self._entropy)
+        buffer = self._buffers.get(source)
+        if buffer is None:
+            current, following = BoxKeyPair.generate(self._entropy), BoxKeyPair.generate(self._entropy)
+        else:
+            current, following = buffer.send, buffer.next
+            buffer.renew(now)
         self._send_keys(source, MessageType.INIT, current.public, following.public, 0, int(now))
 
     def session_ratchet(self, source: bytes, case: RatchetCase, nonce: int, next_public: bytes, now: float) -> None:
