@@ -13,12 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-__all__ = ["FIB_CACHE_LIMIT", "Coords", "Fib", "FibLink", "distance"]
+__all__ = ["FIB_CACHE_LIMIT", "FIB_CACHE_PORTS", "Coords", "Fib", "FibLink", "distance"]
 
 Coords: TypeAlias = tuple[int, ...]
 
 FIB_CACHE_LIMIT = 8192
 """Destinations whose next hop one Fib remembers; when full it forgets them all and starts again."""
+FIB_CACHE_PORTS = 64
+"""Longest path that is remembered. A frame has room for 130,000 ports, so a stranger could fill the memory otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,11 @@ class Fib:
     def __hash__(self) -> int:
         return hash((self.self_path, self.links))
 
+    @property
+    def remembered(self) -> int:
+        """Number of paths whose next hop is remembered."""
+        return len(self._memo)
+
     def next_hop(self, path: Coords, watermark: int) -> tuple[int | None, int]:
         """Return (link id or None, new watermark) for a packet to ``path`` (section 8.3).
 
@@ -78,9 +85,10 @@ class Fib:
         known = self._memo.get(path)
         if known is None:
             known = self._find(path)
-            if len(self._memo) >= FIB_CACHE_LIMIT:
-                self._memo.clear()
-            self._memo[path] = known
+            if len(path) <= FIB_CACHE_PORTS:
+                if len(self._memo) >= FIB_CACHE_LIMIT:
+                    self._memo.clear()
+                self._memo[path] = known
         own, link_id = known
         if own >= watermark:
             return None, watermark
