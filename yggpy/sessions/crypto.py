@@ -39,7 +39,7 @@ _GROUP_DOMAIN = b"ironwood/encrypted\0"
 
 
 class WeakKeyError(ValueError):
-    """A public key with which every private key gives the same, all-zero secret. Go accepts it; nobody honest sends it."""
+    """A public key with which every private key gives an all-zero secret. Go accepts it; nobody honest sends it."""
 
 
 class BoxKeyPair(NamedTuple):
