@@ -1,4 +1,4 @@
-"""Many complete nodes around one hub in one process: all pairs start to talk at once, and every first message arrives."""
+"""Many complete nodes around one hub in one process: all pairs start at once, and every first message arrives."""
 
 from __future__ import annotations
 

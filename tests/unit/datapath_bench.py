@@ -155,8 +155,8 @@ class Bench:
 def session_in_step() -> tuple[SessionKeys, SessionKeys]:
     """Return (our keys, their keys) of a session in which both sides read each other.
 
-    They have answered our ack, as at the usual start: our pairs are numbered 1 to 3 and we send with 2; theirs are 0 to 2
-    and they send with 1. Their traffic is case A for us, ours is case B for them.
+    They have answered our ack, as at the usual start: our pairs are numbered 1 to 3 and we send with 2; theirs are 0 to
+    2 and they send with 1. Their traffic is case A for us, ours is case B for them.
     """
     our1, our2, our3, their0, their1, their2 = (
         BoxKeyPair.from_private(bytes([number]) * 32) for number in (11, 12, 13, 20, 21, 22)

@@ -1,13 +1,15 @@
-"""The packet path through the ``Datapath`` seam: tables, routing, sealing, the IPv6 checks, and what is asked of above."""
+"""The packet path through the ``Datapath`` seam: tables, routing, sealing, IPv6 checks, and what is asked of above."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
 from tests.unit.datapath_bench import OWN, REMOTE, THIRD, Bench, ipv6, session_in_step, traffic_of
 from yggpy.address import Address, Subnet
 from yggpy.datapath.base import CloseReason, LinkCounters, LinkEnd, SessionCounters
-from yggpy.sessions.traffic import RatchetCase, SessionKeys, TrafficState
+from yggpy.sessions.traffic import RatchetCase, TrafficState
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.frame import MAX_FRAME_SIZE, FrameType
 from yggpy.wire.packets import MAX_TRAFFIC_PAYLOAD, MAX_WATERMARK, Traffic
@@ -128,9 +130,9 @@ def test_messages_that_do_not_fit_are_dropped(bench: Bench) -> None:
 
 def test_a_used_up_counter_asks_for_new_keys_first(bench: Bench) -> None:
     bench.session(REMOTE)
-    keys = SessionKeys(1, 2, *(bytes([number]) * 32 for number in range(1, 6)), recv_nonce=0, send_nonce=2**64 - 1)
-    bench.datapath.set_session(REMOTE, keys)
-    fresh = SessionKeys(1, 3, *(bytes([number]) * 32 for number in range(6, 11)), recv_nonce=0, send_nonce=0)
+    keys, _ = session_in_step()
+    bench.datapath.set_session(REMOTE, replace(keys, send_nonce=2**64 - 1))
+    fresh = replace(keys, local_key_seq=3)
     calls: list[bytes] = []
 
     def renew(dest: bytes) -> None:
