@@ -14,7 +14,7 @@ import mmh3
 
 from yggpy.wire.packets import BLOOM_WORDS, BloomFilter
 
-__all__ = ["BloomTable", "contains", "from_words", "key_bits", "to_words"]
+__all__ = ["BloomTable", "contains", "from_words", "key_bits", "locations", "positions", "to_words"]
 
 BITS = 8192
 HASHES = 8
@@ -36,12 +36,17 @@ def key_bits(lookup_key: bytes) -> int:
     return bits
 
 
-def positions(data: bytes) -> list[int]:
-    """Return the bit positions of ``data``, as the library ``bits-and-blooms`` chooses them."""
+def locations(data: bytes) -> list[int]:
+    """Return the 64-bit hashes of ``data`` that the library ``bits-and-blooms`` makes (section 6.2)."""
     h0, h1 = mmh3.hash64(data, 0, True, signed=False)
     h2, h3 = mmh3.hash64(data + b"\x01", 0, True, signed=False)
     h = (h0, h1, h2, h3)
-    return [((h[i % 2] + i * h[2 + ((i + i % 2) % 4) // 2]) & _MASK) % BITS for i in range(HASHES)]
+    return [(h[i % 2] + i * h[2 + ((i + i % 2) % 4) // 2]) & _MASK for i in range(HASHES)]
+
+
+def positions(data: bytes) -> list[int]:
+    """Return the bits of a filter that stand for ``data``."""
+    return [location % BITS for location in locations(data)]
 
 
 def contains(bits: int, lookup_key: bytes) -> bool:
@@ -69,7 +74,7 @@ class _Entry:
         self.idle_ticks = 0
         self.on_tree = False
         self.dirty = False
-        """Bits that have become unnecessary were kept in the last filter sent (Go: ``zDirty``)."""
+        """Bits that have become unnecessary were kept in the last filter sent; the next one is made afresh."""
 
 
 class BloomTable:
@@ -102,25 +107,33 @@ class BloomTable:
         """Return the filter last sent to a peer."""
         return self._entries[key].sent
 
-    def set_on_tree(self, key: bytes, on_tree: bool) -> bool:
-        """Note whether a peer is parent or child; True when it has ceased to be and must be sent an empty filter."""
+    def received(self, key: bytes) -> int:
+        """Return the filter last received from a peer."""
+        return self._entries[key].received
+
+    def keeps_stale_bits(self, key: bytes) -> bool:
+        """Tell whether the filter last sent to a peer holds bits that it need not have (Go: ``zDirty``)."""
+        return self._entries[key].dirty
+
+    def set_on_tree(self, key: bytes, on_tree: bool) -> None:
+        """Note whether a peer is parent or child. When it ceases to be it must be sent an empty filter."""
         entry = self._entries[key]
-        left = entry.on_tree and not on_tree
-        entry.on_tree = on_tree
-        if left:
+        if entry.on_tree and not on_tree:
             entry.sent = 0
-        return left
+        entry.on_tree = on_tree
 
     def due(self) -> list[tuple[bytes, int]]:
         """Make this tick's filters; return (peer key, filter) for those that must be sent."""
         on_tree = [(key, entry) for key, entry in self._entries.items() if entry.on_tree]
+        # A peer's filter joins those of all others: what lies before it in the list, and what lies behind.
+        behind = [0]
+        for _, entry in reversed(on_tree):
+            behind.append(behind[-1] | entry.received)
         messages = []
-        for key, entry in on_tree:
-            fresh = self._own_bits
-            for other, behind in on_tree:
-                if other != key:
-                    fresh |= behind.received
-            is_new = self._replace(entry, fresh)
+        before = self._own_bits
+        for (key, entry), after in zip(on_tree, behind[-2::-1], strict=True):
+            is_new = self._replace(entry, before | after)
+            before |= entry.received
             entry.idle_ticks += 1
             if is_new or entry.idle_ticks >= FORCED_RESEND_TICKS:
                 entry.idle_ticks = 0

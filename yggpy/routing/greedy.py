@@ -1,8 +1,8 @@
 """Greedy next hop over tree coordinates (protocol section 8): the forwarding table that both data planes use.
 
 A node's *coordinates* are the ports from the root down to it; the distance between two nodes is the number of tree
-edges between their coordinates. A packet goes to the cheapest link whose node is nearer to its destination than we are,
-and carries the distance it has come down to as *watermark*, which must fall at every hop: so packets cannot circle.
+edges between their coordinates. A packet goes to the cheapest link whose node is nearer to its destination than we
+are, and carries the distance it has come down to as *watermark*, which must fall at every hop: so no packet circles.
 
 A :class:`Fib` is a snapshot. The router makes a new one when anything in it changes and hands it to the data plane.
 """
@@ -20,7 +20,7 @@ Coords: TypeAlias = tuple[int, ...]
 FIB_CACHE_LIMIT = 8192
 """Destinations whose next hop one Fib remembers; when full it forgets them all and starts again."""
 FIB_CACHE_PORTS = 64
-"""Longest path that is remembered. A frame has room for 130,000 ports, so a stranger could fill the memory otherwise."""
+"""Longest path that is remembered. A frame has room for 130,000 ports: a stranger could fill the memory with them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 __all__ = ["UNKNOWN_LAG", "LinkTable", "RouterLink"]
 
@@ -80,6 +80,10 @@ class LinkTable:
     def __contains__(self, key: bytes) -> bool:
         return key in self._by_key
 
+    def __iter__(self) -> Iterator[bytes]:
+        """Go through the keys of all peers."""
+        return iter(self._by_key)
+
     def add(self, link_id: int, key: bytes, priority: int) -> RouterLink:
         """Add a link; its key gets the lowest free port from 1 unless it has one."""
         link = RouterLink(link_id, key, priority, self._next_order)
@@ -114,10 +118,6 @@ class LinkTable:
     def all(self) -> Iterable[RouterLink]:
         """Return every link, oldest first."""
         return self._by_id.values()
-
-    def keys(self) -> list[bytes]:
-        """Return the key of every peer."""
-        return list(self._by_key)
 
     def port(self, key: bytes) -> int:
         """Return the port of a peer, 0 if it has none."""

@@ -1,12 +1,13 @@
 """Finding the coordinates of a node by its key (protocol section 7).
 
 A search without an answer is a *rumour*; an answer makes a *path*. Both live 60 s; a path lives on while traffic comes
-from its node, which only the data plane sees (``last_traffic``). The data plane also keeps the last payload of each path
-and sends it again when the path changes; a rumour keeps its own, the newest one.
+from its node, which only the data plane sees (``last_traffic``). The data plane also keeps the last payload of each
+path and sends it again when the path changes; a rumour keeps its own, the newest one.
 
-Two things are done better than in Go, within the protocol. A look-up that nobody answers is repeated a few times: it may
-have come before the bloom filters, and one-way traffic would otherwise wait until its receiver speaks. And every table
-and every answer to a stranger is bounded.
+Two things are done better than in Go, within the protocol. A look-up that nobody has answered is repeated, at once when
+a peer's new bloom filter promises its destination, and now and then anyhow: it may have come before the filters did,
+and one-way traffic would otherwise wait until its receiver speaks. And every table and every answer to a stranger is
+bounded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Protocol
 
 from yggpy.address import x_key
 from yggpy.keys import PrivateKey
+from yggpy.routing.bloom import contains
 from yggpy.routing.effects import LookupSeen, PathInstalled, PathNotified, PathRemoved, RoutingEffect
 from yggpy.routing.greedy import Coords
 from yggpy.wire.frame import FrameType
@@ -60,8 +62,8 @@ class PathHost(Protocol):
         """Send a frame through a link's queue."""
         ...
 
-    def multicast(self, lookup: PathLookup, lookup_key: bytes, from_key: bytes) -> None:
-        """Send a look-up to the tree links behind which its destination may lie."""
+    def multicast(self, lookup: PathLookup, lookup_key: bytes, from_key: bytes) -> list[bytes]:
+        """Send a look-up to the peers behind which its destination may lie, and return their keys."""
         ...
 
 
@@ -77,6 +79,10 @@ class _Retry:
     def begin(self, now: float) -> None:
         self.at = now + RETRY_DELAYS[0]
         self.count = 1
+
+    @property
+    def is_running(self) -> bool:
+        return self.at != float("inf")
 
     def stop(self) -> None:
         self.at = float("inf")
@@ -103,12 +109,15 @@ class _Path:
 
 
 class _Rumor:
-    __slots__ = ("dest", "expires", "payload", "retry", "sent_at")
+    __slots__ = ("answered", "asked", "dest", "expires", "payload", "retry", "sent_at")
 
     def __init__(self, dest: bytes) -> None:
         self.dest = dest
         """The key last asked for: full or partial."""
         self.payload: bytes | None = None
+        self.answered = False
+        self.asked: set[bytes] = set()
+        """Peers that the look-up has gone to since the search began anew."""
         self.sent_at = float("-inf")
         self.expires = 0.0
         self.retry = _Retry()
@@ -173,18 +182,28 @@ class Pathfinder:
         rumor.sent_at = now
         rumor.expires = now + PATH_TIMEOUT
         self._rumors.move_to_end(lookup_key)
-        if rumor.retry.count == 0 or rumor.retry.at == float("inf"):
+        if not rumor.retry.is_running:
             rumor.retry.begin(now)
-        self._send_lookup(dest, now)
+        rumor.answered = False
+        rumor.asked = set(self._send_lookup(dest, now))
         return rumor
 
-    def _send_lookup(self, dest: bytes, now: float) -> None:
+    def _send_lookup(self, dest: bytes, now: float) -> list[bytes]:
+        """Search for ``dest`` unless that was done just now; return the peers that were asked."""
         path = self._paths.get(dest)
         if path is not None:
             if now - path.requested_at < PATH_THROTTLE:
-                return
+                return []
             path.requested_at = now
-        self._handle_lookup(PathLookup(self._own_key, dest, self._host.own_coords()), self._own_key, now)
+        return self._handle_lookup(PathLookup(self._own_key, dest, self._host.own_coords()), self._own_key, now)
+
+    def filter_changed(self, peer: bytes, bits: int, now: float) -> None:
+        """An on-tree peer has a new filter: ask it for what is still searched for and now seems to lie behind it."""
+        for lookup_key, rumor in list(self._rumors.items()):
+            if not rumor.answered and peer not in rumor.asked and contains(bits, lookup_key):
+                rumor.sent_at = now
+                rumor.asked.add(peer)
+                rumor.asked.update(self._send_lookup(rumor.dest, now))
 
     # -- from the network --------------------------------------------------------------------------------
 
@@ -192,15 +211,16 @@ class Pathfinder:
         """A look-up from an on-tree peer: pass it on, and answer if it is for us."""
         self._handle_lookup(lookup, from_key, now)
 
-    def _handle_lookup(self, lookup: PathLookup, from_key: bytes, now: float) -> None:
+    def _handle_lookup(self, lookup: PathLookup, from_key: bytes, now: float) -> list[bytes]:
         self._emit(LookupSeen(lookup.source, lookup.from_path))
         lookup_key = x_key(lookup.dest)
-        self._host.multicast(lookup, lookup_key, from_key)
+        asked = self._host.multicast(lookup, lookup_key, from_key)
         if lookup_key == self._own_lookup_key and self._may_answer(now):
             seq, coords, signature = self._sign_coords(int(now))
             self.handle_notify(
                 PathNotify(lookup.from_path, MAX_WATERMARK, self._own_key, lookup.source, seq, coords, signature), now
             )
+        return asked
 
     def _sign_coords(self, seq: int) -> tuple[int, Coords, bytes]:
         """Return our coordinates with a signature, the same one while nothing has changed."""
@@ -255,6 +275,7 @@ class Pathfinder:
             rumor = self._rumors.get(x_key(source))
             if rumor is None or not notify.verify():
                 return
+            rumor.answered = True
             rumor.retry.stop()
             if rumor.payload is not None and rumor.dest == source:
                 payload, rumor.payload = rumor.payload, None
@@ -266,7 +287,7 @@ class Pathfinder:
         self._emit(PathNotified(source))
 
     def handle_broken(self, broken: PathBroken, now: float) -> None:
-        """A packet could not be delivered: pass the message back to its sender, or look for a new path if that is us."""
+        """A packet was stuck: pass the message back to its sender, or look for a new path if that is us."""
         link_id, watermark = self._host.next_hop(broken.path, broken.watermark)
         if link_id is not None:
             forwarded = PathBroken(broken.path, watermark, broken.source, broken.dest)
@@ -278,7 +299,7 @@ class Pathfinder:
         if not path.broken:
             self._prolong(broken.dest, path)  # from now on traffic does not keep it alive
             path.broken = True
-        if path.retry.at == float("inf"):
+        if not path.retry.is_running:
             path.retry.begin(now)
         self._send_lookup(broken.dest, now)
 
@@ -303,7 +324,7 @@ class Pathfinder:
                 self._forget_rumor(lookup_key)
             elif rumor.retry.is_due(now):
                 rumor.sent_at = now
-                self._send_lookup(rumor.dest, now)
+                rumor.asked.update(self._send_lookup(rumor.dest, now))
 
     def _prolong(self, key: bytes, path: _Path) -> None:
         """Traffic from the node keeps its path, unless the path was reported broken."""

@@ -1,11 +1,11 @@
 """``Router``: the routing core of one node (protocol sections 5 to 8), without sockets or a clock.
 
-Inputs are method calls with ``now``; what is to be done comes out of ``take_effects``. ``tick`` is the heartbeat: once a
-second it chooses a parent, sends announcements and bloom filters, repeats look-ups, and judges everything that expires.
+Inputs are method calls with ``now``; what is to be done comes out of ``take_effects``. ``tick`` is the heartbeat: once
+a second it chooses a parent, sends announcements and bloom filters, repeats look-ups, and judges what has expired.
 
-How a tree forms: every node starts as its own root. Each link exchanges SigReq and SigRes, which makes the peer a possible
-parent and measures the link. Announcements travel along lines of ancestry; a node that learns of a better (lower) root
-through a peer takes that peer as its parent, and so one root is left.
+How a tree forms: every node starts as its own root. Each link exchanges SigReq and SigRes, which makes the peer a
+possible parent and measures the link. Announcements travel along lines of ancestry; a node that learns of a better
+(lower) root through a peer takes that peer as its parent, and so one root is left.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Router:
         self._do_root2 = self._do_root2 or self._do_root1
         self._choose_parent(now)
         self._send_announces()
-        self._send_blooms()
+        self._send_blooms(now)
 
     def take_effects(self) -> list[RoutingEffect]:
         """Return what is to be done since the last call, in order."""
@@ -163,6 +163,7 @@ class Router:
             self._handle_announce(link, Announce.decode(payload), now)
         elif frame_type == FrameType.BLOOM_FILTER:
             self._blooms.receive(link.key, from_words(BloomFilter.decode(payload)))
+            self._search_behind(link.key, now)
         elif frame_type == FrameType.SIG_REQ:
             self._handle_request(link, SigReq.decode(payload), now)
         elif frame_type == FrameType.SIG_RES:
@@ -260,7 +261,7 @@ class Router:
         self._refresh = self._do_root1 = self._do_root2 = False
         self._requests.clear()
         self._responses.clear()
-        for key in self._links.keys():
+        for key in self._links:
             self._requests[key] = self._new_request()
             for link in self._links.of(key):
                 self._send_request(link, now)
@@ -314,15 +315,24 @@ class Router:
 
     # -- bloom filters -----------------------------------------------------------------------------------
 
-    def _send_blooms(self) -> None:
+    def _send_blooms(self, now: float) -> None:
         own = self._tree.own
-        for key in self._links.keys():
+        for key in self._links:
             info = self._tree.get(key)
+            was_on_tree = self._blooms.is_on_tree(key)
             on_tree = own.parent == key or (info is not None and info.parent == self.public_key)
-            if self._blooms.set_on_tree(key, on_tree):
+            self._blooms.set_on_tree(key, on_tree)
+            if was_on_tree and not on_tree:
                 self._send_filter(key, 0)
+            elif on_tree and not was_on_tree:
+                self._search_behind(key, now)
         for key, bits in self._blooms.due():
             self._send_filter(key, bits)
+
+    def _search_behind(self, key: bytes, now: float) -> None:
+        """A peer's filter or place has changed: what is searched for may lie behind it now."""
+        if self._blooms.is_on_tree(key):
+            self._paths.filter_changed(key, self._blooms.received(key), now)
 
     def _send_filter(self, key: bytes, bits: int) -> None:
         packet = to_words(bits).encode()
@@ -355,14 +365,15 @@ class Router:
         """Send a frame through a link's queue (``PathHost``)."""
         self._effects.append(SendQueued(link_id, frame_type, payload, source, dest))
 
-    def multicast(self, lookup: PathLookup, lookup_key: bytes, from_key: bytes) -> None:
-        """Send a look-up along the tree where its destination may be (section 6.5; ``PathHost``)."""
+    def multicast(self, lookup: PathLookup, lookup_key: bytes, from_key: bytes) -> list[bytes]:
+        """Send a look-up along the tree where its destination may be; return whom (section 6.5; ``PathHost``)."""
         targets = self._blooms.matching(lookup_key, from_key)
         if targets:
             packet = lookup.encode()
             for key in targets:
                 link = self._links.preferred(key)
                 self.send_queued(link.link_id, FrameType.PATH_LOOKUP, packet, lookup.source, lookup.dest)
+        return targets
 
     # -- the forwarding table ----------------------------------------------------------------------------
 
@@ -378,7 +389,7 @@ class Router:
         tree = self._tree
         used: set[bytes] = set()
         coords: dict[bytes, Coords] = {}
-        for key in (self.public_key, *self._links.keys()):
+        for key in (self.public_key, *self._links):
             coords[key] = tree.coords(key)
             for ancestor in tree.ancestry(key):
                 info = tree.get(ancestor)
@@ -410,7 +421,7 @@ class Router:
     def tree(self) -> list[TreeEntry]:
         """Return all known nodes, by key."""
         entries = []
-        for key in sorted(self._tree.keys()):
+        for key in sorted(self._tree):
             info = self._tree.get(key)
             assert info is not None
             entries.append(TreeEntry(key, str(Address.for_key(key)), info.parent, info.seq))
@@ -443,4 +454,4 @@ class Router:
 
     def known_keys(self) -> list[bytes]:
         """Return the keys of all nodes whose info is known."""
-        return self._tree.keys()
+        return list(self._tree)

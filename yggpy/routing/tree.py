@@ -4,12 +4,14 @@ An *info* is a node's latest announcement: who its parent is, signed by both. Th
 so that two nodes with different infos for one key always agree on which is better.
 
 Infos of others expire; our own is only refreshed. The number of infos is bounded: when the table is full, the peer
-that introduced the most nodes loses the one it introduced first, so that a peer that invents nodes pushes out its own.
+that introduced the most nodes loses the one that was not renewed for longest, so that a peer that invents nodes pushes
+out its own. Our line to the root is left alone as long as there is anything else.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from yggpy.routing.greedy import Coords
 from yggpy.wire.packets import Announce
@@ -21,7 +23,7 @@ REFRESH_INTERVAL = 240.0
 INFO_TIMEOUT = 300.0
 """Seconds after which the info of another node is forgotten (``routerTimeout``)."""
 MAX_INFOS = 32768
-"""Infos kept."""
+"""Infos kept (at least 2: our own and another)."""
 
 
 class Tree:
@@ -32,7 +34,7 @@ class Tree:
         self._max_infos = max_infos
         self._infos: dict[bytes, Announce] = {}
         self._expiries: OrderedDict[bytes, float] = OrderedDict()  # others' infos, oldest update first
-        self._introduced: dict[bytes, OrderedDict[bytes, None]] = {}  # by peer, in order
+        self._introduced: dict[bytes, OrderedDict[bytes, None]] = {}  # others' infos by peer, oldest update first
         self._introducer: dict[bytes, bytes] = {}
         self._coords: dict[bytes, Coords] = {}
         self.refresh_at = float("inf")
@@ -44,13 +46,13 @@ class Tree:
     def __contains__(self, key: bytes) -> bool:
         return key in self._infos
 
+    def __iter__(self) -> Iterator[bytes]:
+        """Go through the keys of all nodes whose info is known."""
+        return iter(self._infos)
+
     def get(self, key: bytes) -> Announce | None:
         """Return the info of ``key``, or None."""
         return self._infos.get(key)
-
-    def keys(self) -> list[bytes]:
-        """Return the keys of all nodes whose info is known."""
-        return list(self._infos)
 
     @property
     def own(self) -> Announce:
@@ -70,17 +72,17 @@ class Tree:
             return None
         self._coords.clear()
         evicted = []
-        if known is None:
-            if len(self._infos) >= self._max_infos:
-                evicted.append(self._make_room())
-            self._introduced.setdefault(introducer, OrderedDict())[announce.key] = None
-            self._introducer[announce.key] = introducer
+        if known is None and len(self._infos) >= self._max_infos:
+            evicted.append(self._make_room())
         self._infos[announce.key] = announce
         if announce.key == self._own_key:
             self.refresh_at = now + REFRESH_INTERVAL
-        else:
-            self._expiries[announce.key] = now + INFO_TIMEOUT
-            self._expiries.move_to_end(announce.key)
+            return evicted
+        self._expiries[announce.key] = now + INFO_TIMEOUT
+        self._expiries.move_to_end(announce.key)
+        introduced = self._introduced.setdefault(self._introducer.setdefault(announce.key, introducer), OrderedDict())
+        introduced[announce.key] = None
+        introduced.move_to_end(announce.key)
         return evicted
 
     def expire(self, now: float) -> list[bytes]:
@@ -95,8 +97,9 @@ class Tree:
         return expired
 
     def _make_room(self) -> bytes:
-        busiest = max(self._introduced, key=lambda peer: len(self._introduced[peer]) if peer != self._own_key else 0)
-        victim = next(iter(self._introduced[busiest]))
+        busiest = max(self._introduced.values(), key=len)
+        line = set(self.ancestry(self._own_key))
+        victim = next((key for key in busiest if key not in line), next(iter(busiest)))
         self._forget(victim)
         return victim
 
