@@ -196,6 +196,10 @@ class Node:
             logger=self._log,
             clock=self._scheduler.now,
         )
+        if any(interface.beacon or interface.listen for interface in config.multicast_interfaces):
+            self._log.warning(
+                "MulticastInterfaces: discovery on the local network is not part of this version; use Peers and Listen"
+            )
         self._core.start()
         self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
         for uri in config.listen:
