@@ -15,7 +15,7 @@ from nacl.bindings import (
 )
 from nacl.exceptions import CryptoError
 
-from yggpy.wire.session import BOX_KEY_SIZE
+from yggpy.wire.session import BOX_KEY_SIZE, BOX_OVERHEAD
 
 __all__ = [
     "BoxKeyPair",
@@ -79,7 +79,7 @@ def shared_key(public: bytes, private: bytes) -> bytes:
     """Return the key of the box between two X25519 keys. Raises :class:`WeakKeyError`."""
     try:
         return crypto_box_beforenm(public, private)
-    except (CryptoError, RuntimeError) as error:
+    except CryptoError as error:
         raise WeakKeyError("X25519 gives an all-zero secret") from error
 
 
@@ -95,11 +95,11 @@ def seal_box(plaintext: bytes, nonce: int, shared: bytes) -> bytes:
 
 def open_box(box: bytes, nonce: int, shared: bytes) -> bytes | None:
     """Return the plaintext, or None when the box was not made with this key and nonce."""
-    if len(box) < 16:
+    if len(box) < BOX_OVERHEAD:
         return None
     try:
         return crypto_box_open_easy_afternm(box, nonce_bytes(nonce), shared)
-    except (CryptoError, RuntimeError):
+    except CryptoError:
         return None
 
 

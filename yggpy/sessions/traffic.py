@@ -15,7 +15,7 @@ from typing import NamedTuple
 from nacl.bindings import crypto_box_easy_afternm, crypto_box_open_easy_afternm
 from nacl.exceptions import CryptoError
 
-from yggpy.wire.session import BOX_KEY_SIZE, BOX_OVERHEAD, MIN_TRAFFIC_SIZE, MessageType
+from yggpy.wire.session import BOX_KEY_SIZE, MIN_TRAFFIC_SIZE, MessageType
 from yggpy.wire.uvarint import decode_uvarint, encode_uvarint
 
 __all__ = ["NonceExhausted", "OpenResult", "OpenVerdict", "RatchetCase", "SessionKeys", "TrafficState"]
@@ -93,15 +93,28 @@ class TrafficState:
     __slots__ = ("_header", "_keys", "_next_recv_nonce", "_next_send_nonce", "_recv_nonce", "_send_nonce")
 
     def __init__(self, keys: SessionKeys) -> None:
+        self._keys = keys
         self._send_nonce = 0
+        self._recv_nonce = self._next_send_nonce = self._next_recv_nonce = 0
         self.install(keys)
 
     def install(self, keys: SessionKeys) -> None:
-        """Go over to new keys."""
+        """Go over to new keys.
+
+        A receiving key that stays, though perhaps for another case, keeps the last nonce that came with it. Go starts
+        again at 0 after an init or ack and then takes packets of that key a second time. An honest sender is not hurt:
+        it never counts anew under the same key.
+        """
+        old = self._keys
+        seen = {
+            old.recv_shared: self._recv_nonce,
+            old.next_send_shared: self._next_send_nonce,
+            old.next_recv_shared: self._next_recv_nonce,
+        }
         self._keys = keys
-        self._recv_nonce = keys.recv_nonce
-        self._next_send_nonce = 0
-        self._next_recv_nonce = 0
+        self._recv_nonce = max(keys.recv_nonce, seen.get(keys.recv_shared, 0))
+        self._next_send_nonce = seen.get(keys.next_send_shared, 0)
+        self._next_recv_nonce = seen.get(keys.next_recv_shared, 0)
         if keys.send_nonce is not None:
             self._send_nonce = keys.send_nonce
         self._header = b"".join(
@@ -149,12 +162,11 @@ class TrafficState:
             return _MISMATCH
         if nonce <= last:
             return _REPLAY
-        box = packet[offset:]
-        if len(box) < BOX_OVERHEAD:
-            return _MISMATCH  # over-long numbers left no room for a box, which therefore does not open
         try:
-            plaintext = crypto_box_open_easy_afternm(box, _NONCE_PREFIX + nonce.to_bytes(8, "big"), shared)
-        except (CryptoError, RuntimeError):
+            plaintext = crypto_box_open_easy_afternm(
+                packet[offset:], _NONCE_PREFIX + nonce.to_bytes(8, "big"), shared
+            )
+        except CryptoError:
             return _MISMATCH
         if len(plaintext) < BOX_KEY_SIZE:
             return _MALFORMED  # stops a Go node; over-long numbers let it pass the length check
