@@ -174,8 +174,8 @@ class Node:
     async def start_links(self) -> None:
         """Join the mesh: start listeners and peers. For callers with something to do before the TUN is there.
 
-        Raises ``ConfigError`` for a configured peer or key that cannot be used. A listener that fails is only logged, as
-        Go does. ``close`` the node after an error.
+        Raises ``ConfigError`` for a configured peer or key that cannot be used. A listener that fails is only logged,
+        as Go does. ``close`` the node after an error.
         """
         if self._core is not None:
             raise RuntimeError("a node can be started only once")
