@@ -11,7 +11,6 @@ from tests.unit.vectors import load
 from yggpy.sessions.crypto import BoxKeyPair, seal_box, shared_key
 from yggpy.sessions.traffic import NonceExhausted, OpenVerdict, RatchetCase, SessionKeys, TrafficState
 from yggpy.wire.session import MIN_TRAFFIC_SIZE, TrafficHeader
-from yggpy.wire.uvarint import encode_uvarint
 
 PACKETS = load("session_traffic")["packets"]
 HOSTILE = load("session_traffic")["hostile"]
