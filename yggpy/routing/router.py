@@ -39,6 +39,7 @@ from yggpy.wire.packets import (
 __all__ = ["Router"]
 
 _INFINITE_COST = 2**64 - 1
+_MAX_SEQ = 2**64 - 1
 
 
 class Router:
@@ -64,8 +65,8 @@ class Router:
         self._blooms = BloomTable(x_key(self.public_key))
         self._effects: list[RoutingEffect] = []
         self._paths = Pathfinder(private_key, self, self._effects_append, last_traffic)
-        self._sent: dict[bytes, set[bytes]] = {}
-        """Per peer key: the keys whose infos that peer is known to have."""
+        self._sent: dict[bytes, dict[bytes, None]] = {}
+        """Per peer key: the keys whose infos that peer is known to have (a dict, for the order)."""
         self._requests: dict[bytes, SigReq] = {}
         self._responses: dict[bytes, SigRes] = {}
         self._refresh = False
@@ -113,7 +114,7 @@ class Router:
     def add_link(self, link_id: int, key: bytes, priority: int, now: float) -> None:
         """A link to ``key`` is up (section 5.6)."""
         if key not in self._links:
-            self._sent[key] = set()
+            self._sent[key] = {}
             self._blooms.add(key)
         link = self._links.add(link_id, key, priority)
         self._fib_stale = True
@@ -162,8 +163,11 @@ class Router:
         elif frame_type == FrameType.ANNOUNCE:
             self._handle_announce(link, Announce.decode(payload), now)
         elif frame_type == FrameType.BLOOM_FILTER:
-            self._blooms.receive(link.key, from_words(BloomFilter.decode(payload)))
-            self._search_behind(link.key, now)
+            before = self._blooms.received(link.key)
+            bits = from_words(BloomFilter.decode(payload))
+            self._blooms.receive(link.key, bits)
+            if bits & ~before:
+                self._search_behind(link.key, now)
         elif frame_type == FrameType.SIG_REQ:
             self._handle_request(link, SigReq.decode(payload), now)
         elif frame_type == FrameType.SIG_RES:
@@ -182,6 +186,9 @@ class Router:
     def _handle_response(self, link: RouterLink, response: SigRes, now: float) -> None:
         if not response.verify(self.public_key, link.key):
             raise DecodeError("bad message: the signature of a SigRes does not verify")
+        if not response.port:
+            # Nodes count ports from 1; an announcement with 0 would make our peers close their links with us.
+            raise DecodeError("bad message: a SigRes gives port 0")
         request = self._requests.get(link.key)
         if request is None or (request.seq, request.nonce) != (response.seq, response.nonce):
             return
@@ -194,7 +201,7 @@ class Router:
         known = self._tree.get(announce.key)
         sent = self._sent[link.key]
         if known == announce:  # its signatures were verified when it first came
-            sent.add(announce.key)
+            sent[announce.key] = None
             return
         if not announce.verify():
             raise DecodeError(f"bad message: the announcement of {announce.key.hex()} does not verify")
@@ -205,7 +212,7 @@ class Router:
         else:
             assert known is not None
             self._direct(link, FrameType.ANNOUNCE, known.encode())
-        sent.add(announce.key)
+        sent[announce.key] = None
 
     # -- the tree ----------------------------------------------------------------------------------------
 
@@ -220,7 +227,7 @@ class Router:
     def _info_gone(self, key: bytes) -> None:
         """The info of ``key`` was replaced or forgotten: no peer has the current one."""
         for sent in self._sent.values():
-            sent.discard(key)
+            sent.pop(key, None)
         if key in self._fib_keys:
             self._fib_stale = True
 
@@ -290,7 +297,9 @@ class Router:
 
     def _new_request(self) -> SigReq:
         own = self._tree.get(self.public_key)
-        return SigReq((0 if own is None else own.seq) + 1, int.from_bytes(self._entropy(8), "big"))
+        # The largest seq is only reached by another node with our key; there is nothing better to be asked for.
+        seq = 1 if own is None else min(own.seq + 1, _MAX_SEQ)
+        return SigReq(seq, int.from_bytes(self._entropy(8), "big"))
 
     def _send_request(self, link: RouterLink, now: float) -> None:
         link.responded = False
@@ -301,8 +310,8 @@ class Router:
         """Tell each peer what it lacks of our line to the root, then of its own (section 5.5)."""
         own_line = self._tree.ancestry(self.public_key)
         for key, sent in self._sent.items():
-            missing = [known for known in own_line if known not in sent]
-            missing += [known for known in self._tree.ancestry(key) if known not in sent and known not in missing]
+            missing = dict.fromkeys(known for known in own_line if known not in sent)
+            missing.update(dict.fromkeys(known for known in self._tree.ancestry(key) if known not in sent))
             if not missing:
                 continue
             sent.update(missing)
