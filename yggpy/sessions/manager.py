@@ -1,21 +1,22 @@
 """All sessions of one node (protocol sections 9.2 to 9.6): init and ack, buffers before a session, expiry, limits.
 
 Outbound, a message without a session waits in a *buffer* while inits go out; the init or ack that comes back makes the
-session and frees it. Inbound, an init makes the session and is answered with an ack. Traffic never passes here: the data
-plane opens it with the keys installed by :class:`InstallKeys` and reports what it cannot open.
+session and frees it. Inbound, an init makes the session and is answered with an ack. Traffic never passes here: the
+data plane opens it with the keys installed by :class:`InstallKeys` and reports what it cannot open.
 
-Some things differ from Go, all compatible with it, because a lost or late packet can otherwise cost the first message or
-even stop one-way traffic for good:
+Some things differ from Go, all compatible with it, because a lost or late packet can otherwise cost the first message
+or even stop one-way traffic for good:
 
 * when both sides start at once, the ack of an init that has crossed the other side's is ignored even when it comes in a
   later second: what the other side has sealed meanwhile is for the keys that it would take away;
 * an init with the seq of the last accepted one but a higher key number is accepted: it says that the sender's keys have
   moved on within the same second;
 * the first message of a session is sent once more when the other side answers it with an init, which says that it could
-  not be read;
+  not be read (should it mean a later packet, the first one arrives twice, as any datagram may);
 * a repeated init that was already accepted is answered with the ack again (its first ack may be lost);
 * the init of a buffer that has waited for ``INIT_REFRESH`` gets a new ``seq`` (a Go node then answers again);
-* inits that only tell a sender to start over are limited per key, as are all tables in number.
+* traffic from a node for which a message waits is answered with the init of that buffer, not with throw-away keys;
+* the inits sent to one key, and to all, are limited, as are all tables in number (``limits.py``).
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import heapq
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from yggpy.keys import PrivateKey, verify
 from yggpy.sessions.crypto import (
@@ -38,6 +38,7 @@ from yggpy.sessions.crypto import (
     shared_key,
 )
 from yggpy.sessions.effects import InstallKeys, RemoveKeys, SendMessage, SendPayload, SessionEffect
+from yggpy.sessions.limits import Allowance, SessionLimits
 from yggpy.sessions.session import Session
 from yggpy.sessions.traffic import RatchetCase, SessionKeys
 from yggpy.wire.errors import DecodeError
@@ -53,9 +54,6 @@ INIT_REFRESH = 2.0
 """Age in seconds at which the init of a buffer is made anew, with the current time as its seq."""
 ACK_INTERVAL = 1.0
 """Least seconds between two acks that answer the same init."""
-INIT_INTERVAL = 0.25
-"""Least seconds between two inits that answer unreadable traffic of one key within the same Unix second; the first in
-each second always goes out, because only then is its seq new to the other side."""
 FIRST_MESSAGE_LIMIT = 2048
 """Bytes up to which the first message of a session is kept for that."""
 FIRST_MESSAGE_TIMEOUT = 10.0
@@ -64,23 +62,10 @@ EVICTION_SAMPLE = 16
 """Sessions looked at to find one that makes room for a new one."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionLimits:
-    """How much a node keeps. When full, the entry that seems least used makes room."""
-
-    sessions: int = 16384
-    buffers: int = 512
-    buffered_bytes: int = 8 << 20
-    strangers: int = 1024
-    """Keys without a session for which the time of the last init is remembered."""
-    stranger_inits_per_second: int = 200
-    """Inits per second to keys without a session, all together."""
-
-
 class _Buffer:
     """What waits for a session: the newest message, and the key pairs that our init announces."""
 
-    __slots__ = ("expires", "made", "message", "next", "send", "seq")
+    __slots__ = ("expires", "inits", "made", "message", "next", "send", "seq")
 
     def __init__(self, message: bytes, entropy: Callable[[int], bytes], now: float) -> None:
         self.message = message
@@ -89,6 +74,7 @@ class _Buffer:
         self.seq = int(now)
         self.made = now
         self.expires = now + BUFFER_TIMEOUT
+        self.inits = Allowance(now)
 
     def renew(self, now: float) -> None:
         """Give the init a seq that its receiver has not seen."""
@@ -99,8 +85,8 @@ class _Buffer:
 class SessionManager:
     """The sessions of the node with ``private_key``.
 
-    ``entropy(n)`` gives n random bytes; ``last_activity(remote)`` asks the data plane when traffic of a session was last
-    sealed or opened (seconds, None if never).
+    ``entropy(n)`` gives n random bytes; ``last_activity(remote)`` asks the data plane when traffic of a session was
+    last sealed or opened (seconds, None if never).
     """
 
     def __init__(
@@ -122,9 +108,9 @@ class SessionManager:
         self._expiries: list[tuple[float, bytes]] = []  # exactly one item for each session, never too late
         self._buffers: OrderedDict[bytes, _Buffer] = OrderedDict()  # in order of their newest message
         self._buffered_bytes = 0
-        self._strangers: OrderedDict[bytes, float] = OrderedDict()
-        self._stranger_second = 0
-        self._stranger_inits = 0
+        self._strangers: OrderedDict[bytes, Allowance] = OrderedDict()
+        self._stranger_inits = _all_together(self._limits.stranger_inits_per_second)
+        self._repair_inits = _all_together(self._limits.repair_inits_per_second)
         self._effects: list[SessionEffect] = []
 
     def take_effects(self) -> list[SessionEffect]:
@@ -250,7 +236,8 @@ class SessionManager:
         self._buffered_bytes += len(message)
         while len(self._buffers) > self._limits.buffers or self._buffered_bytes > self._limits.buffered_bytes:
             self._forget_buffer(next(iter(self._buffers)))
-        self._send_keys(dest, MessageType.INIT, buffer.send.public, buffer.next.public, 0, buffer.seq)
+        if buffer.inits.take(now):
+            self._send_keys(dest, MessageType.INIT, buffer.send.public, buffer.next.public, 0, buffer.seq)
 
     def session_mismatch(self, source: bytes, now: float) -> None:
         """Traffic from ``source`` fits no key of its session: offer our keys anew (section 9.4, case D)."""
@@ -258,9 +245,9 @@ class SessionManager:
         if session is None:
             self.session_unknown(source, now)
             return
-        if _too_soon(session.init_at, now):
+        if not (session.inits.take(now) and self._repair_inits.take(now)):
             return
-        session.init_at = now
+        session.crossed = False  # from now on an ack answers this init
         self._send_keys(
             source, MessageType.INIT, session.send.public, session.next.public, session.local_key_seq, int(now)
         )
@@ -272,18 +259,13 @@ class SessionManager:
         """
         if source in self._sessions:
             return
-        if _too_soon(self._strangers.get(source, float("-inf")), now):
+        inits = self._strangers.get(source)
+        if inits is None:
+            inits = self._strangers[source] = Allowance(now)
+            if len(self._strangers) > self._limits.strangers:
+                self._strangers.popitem(last=False)
+        if not (inits.take(now) and self._stranger_inits.take(now)):
             return
-        if int(now) != self._stranger_second:
-            self._stranger_second = int(now)
-            self._stranger_inits = 0
-        if self._stranger_inits >= self._limits.stranger_inits_per_second:
-            return
-        self._stranger_inits += 1
-        self._strangers[source] = now
-        self._strangers.move_to_end(source)
-        while len(self._strangers) > self._limits.strangers:
-            self._strangers.popitem(last=False)
         buffer = self._buffers.get(source)
         if buffer is None:
             current, following = BoxKeyPair.generate(self._entropy), BoxKeyPair.generate(self._entropy)
@@ -360,5 +342,6 @@ class SessionManager:
         self._buffered_bytes -= len(self._buffers.pop(dest).message)
 
 
-def _too_soon(last: float, now: float) -> bool:
-    return int(last) == int(now) and now - last < INIT_INTERVAL if last > 0 else False
+def _all_together(rate: int) -> Allowance:
+    """An allowance for ``rate`` inits a second to no matter whom."""
+    return Allowance(0.0, rate=rate, burst=rate)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from yggpy.sessions.crypto import BoxKeyPair, WeakKeyError, shared_key
+from yggpy.sessions.limits import Allowance
 from yggpy.sessions.traffic import SessionKeys
 from yggpy.wire.session import InitPayload
 
@@ -31,8 +32,8 @@ class Session:
         "acked_at",
         "crossed",
         "first_message",
-        "init_at",
         "init_key_seq",
+        "inits",
         "local_key_seq",
         "next",
         "recv",
@@ -70,8 +71,9 @@ class Session:
         self.touched = now
         """When an init or ack was last accepted, or the session made."""
         self.acked_at = float("-inf")
-        self.init_at = float("-inf")
-        """When the last ack, and the last init for unreadable traffic, was sent."""
+        """When the last ack was sent."""
+        self.inits = Allowance(now)
+        """For inits that answer unreadable traffic."""
         self.init_key_seq = 0
         """``key_seq`` of the last accepted init or ack."""
         self.crossed = False
