@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "Transfer",
     "all_pairs",
     "first_after",
+    "longest_silence",
     "ping",
     "reachable_after",
     "require_all_pairs",
@@ -163,6 +165,12 @@ class PingStream:
 def first_after(replies: Iterable[tuple[int, float]], moment: float) -> float | None:
     """Return how many seconds after ``moment`` (Unix time) the first reply came, or None."""
     return min((at - moment for _, at in replies if at > moment), default=None)
+
+
+def longest_silence(replies: Iterable[tuple[int, float]], begin: float, end: float) -> float:
+    """Return the longest time (seconds) without a reply between two moments (Unix time)."""
+    moments = [begin, *(at for _, at in replies if begin < at < end), end]
+    return max(later - earlier for earlier, later in pairwise(moments))
 
 
 class Traffic:

@@ -1,0 +1,86 @@
+"""Junk on the port closes that link, with a reason in the log; the links beside it notice nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.interop import rude
+from tests.interop.lab import OURS, Lab, Space
+from tests.interop.measure import PingStream, wait_reachable
+from tests.interop.nodes import FIRST_PORT, MeshNode
+
+RUDE_PROGRAM = Path(rude.__file__)
+MANNERS = [*rude.BEFORE, *rude.AFTER]
+
+REASONS = {
+    "silence": "i/o timeout",
+    "random bytes": "not Yggdrasil",
+    "an HTTP request": "not Yggdrasil",
+    "half a handshake": "i/o timeout",
+    "a short length": "invalid handshake length",
+    "an oversize length": "i/o timeout",
+    "a field that claims too much": "invalid handshake length",
+    "a wrong password": "password does not match",
+    "a future version": "incompatible version",
+    "garbage frames": "message",
+    "an empty frame": "empty message",
+    "an oversize frame": "oversized message",
+    "an endless length": "oversized message",
+    "an unknown type": "unrecognised message type",
+    "a truncated announcement": "",
+    "a forged announcement": "does not verify",
+    "a forged response": "does not verify",
+    "a contradictory bloom filter": "",
+    "a look-up without an end": "",
+    "malformed traffic": "",
+    "half a frame, then silence": "no answer",
+}
+"""What the log must say of each manner; "" where any reason will do."""
+
+
+def misbehave(space: Space, node: MeshNode, port: int, scheme: str, manner: str) -> float | None:
+    """Let a rude peer loose on ``node``; return after how many seconds it was cut off."""
+    output = space.run([sys.executable, RUDE_PROGRAM, node.space.address, str(port), scheme, manner])
+    closed: float | None = json.loads(output.splitlines()[-1])["closed_after"]
+    return closed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["tcp", "tls"])
+def test_junk_closes_its_own_link_only(lab: Lab, scheme: str) -> None:
+    ours = lab.node(OURS)
+    guest = lab.node("0.5.14")
+    guest.dial(ours.listen(scheme))
+    stranger = lab.space()
+    lab.start()
+    wait_reachable(guest, ours, timeout=20)
+    stream = PingStream(guest, ours)
+
+    for manner in MANNERS:
+        before = len(ours.log_text())
+        assert misbehave(stranger, ours, FIRST_PORT, scheme, manner) is not None, f"{manner}: never cut off"
+        said = [line for line in ours.log_text()[before:].splitlines() if stranger.address in line]
+        assert any(REASONS[manner] in line and ("error" in line or "failed" in line) for line in said), (manner, said)
+
+    result, _ = stream.stop()
+    assert result.lost == 0, result.output
+    assert ours.running
+    assert [peer["remote"] for peer in ours.peers_up()] == [peer["remote"] for peer in ours.peers_up() if peer["up"]]
+    assert len(ours.peers_up()) == 1
+    assert "Traceback" not in ours.log_text()
+
+
+def test_bytes_that_are_no_tls_close_the_connection(lab: Lab) -> None:
+    ours = lab.node(OURS)
+    ours.listen("tls")
+    stranger = lab.space()
+    lab.start()
+    for manner in ("random bytes", "an HTTP request"):
+        assert misbehave(stranger, ours, FIRST_PORT, "tcp", manner) is not None
+    said = [line for line in ours.log_text().splitlines() if stranger.address in line]
+    assert len(said) == 2 and all("failed" in line for line in said), said
+    assert ours.running and "Traceback" not in ours.log_text()

@@ -1,0 +1,163 @@
+"""The real ``yggdrasilctl`` looks into our node: same tables, same field names and JSON types as from a Go node.
+
+A Go node, the twin, stands in the same place of the mesh as ours: one link out, one in, one that never comes up, and
+traffic with both neighbours. Every question is put to both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+
+from tests.interop.lab import GO_VERSIONS, OURS, Lab
+from tests.interop.measure import PingStream, wait_reachable
+from tests.interop.nodes import MeshNode
+
+QUESTIONS = ("list", "getSelf", "getPeers", "getTree", "getPaths", "getSessions", "getTUN")
+CLOSED = "tcp://127.0.0.1:1"
+"""A peer that never answers."""
+
+
+class _Scene:
+    """Our node and its twin, both in use, and the control program."""
+
+    def __init__(self, lab: Lab, ours: MeshNode, twin: MeshNode) -> None:
+        self.lab = lab
+        self.ours = ours
+        self.twin = twin
+
+    def ask(self, node: MeshNode, *arguments: str, version: str = "0.5.14") -> subprocess.CompletedProcess[str]:
+        """Run ``yggdrasilctl`` against a node's admin socket."""
+        command = [self.lab.programs[version].ctl, f"-endpoint=unix://{node.admin_path}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+@contextmanager
+def _scene(lab: Lab) -> Iterator[_Scene]:
+    ours, twin = lab.node(OURS, name="ours"), lab.node("0.5.14", name="twin")
+    listener, dialler = lab.node("0.5.14", name="listener"), lab.node("0.5.12", name="dialler")
+    uri = listener.listen("tls")
+    for node in (ours, twin):
+        node.dial(uri)
+        node.dial(CLOSED)
+        dialler.dial(node.listen("tls"))
+    lab.start()
+    streams = []
+    for node in (ours, twin):
+        for neighbour in (listener, dialler):
+            wait_reachable(node, neighbour, timeout=20)
+            streams.append(PingStream(node, neighbour, interval=0.05))  # keeps rates, which are left out at 0, above it
+    time.sleep(3)
+    yield _Scene(lab, ours, twin)
+    for stream in streams:
+        stream.stop()
+
+
+def _shape(value: object) -> object:
+    """Return the field names and JSON types of a value; the elements of a list count together."""
+    if isinstance(value, dict):
+        return {key: _shape(field) for key, field in value.items()}
+    if isinstance(value, list):
+        merged: dict[str, set[str]] = {}
+        for element in value:
+            if not isinstance(element, dict):
+                return [type(element).__name__]
+            for key, field in element.items():
+                merged.setdefault(key, set()).add(json.dumps(_shape(field), sort_keys=True))
+        return merged
+    return type(value).__name__
+
+
+def _headings(table: str) -> list[str]:
+    """Return what names the values of a table: its column titles, or the first column if that has the names."""
+    rows = [re.split(r" {2,}|\t", line.strip()) for line in table.splitlines() if line.strip()]
+    if rows and rows[0][0].endswith(":"):
+        return [row[0] for row in rows]
+    return rows[0] if rows else []
+
+
+def test_answers_have_gos_shape(lab: Lab) -> None:
+    with _scene(lab) as scene:
+        for question in QUESTIONS:
+            shapes = []
+            for node in (scene.ours, scene.twin):
+                done = scene.ask(node, "-json", question)
+                assert done.returncode == 0, f"{question} of {node!r}: {done.stderr}"
+                shapes.append(_shape(json.loads(done.stdout)))
+            assert shapes[0] == shapes[1], question
+
+
+def test_tables(lab: Lab) -> None:
+    plain = {"0.5.12": [], "0.5.14": ["-borders=false"]}
+    with _scene(lab) as scene:
+        for version, question in product(GO_VERSIONS, QUESTIONS):
+            tables = []
+            for node in (scene.ours, scene.twin):
+                done = scene.ask(node, *plain[version], question, version=version)
+                assert done.returncode == 0, f"{question} of {node!r}: {done.stderr}{done.stdout}"
+                tables.append(done.stdout)
+            assert len(_headings(tables[0])) > 1, tables[0]
+            assert _headings(tables[0]) == _headings(tables[1]), question
+            if question in ("getPeers", "getPaths", "getSessions"):
+                assert len(tables[0].splitlines()) == len(tables[1].splitlines()), tables[0] + tables[1]
+        assert scene.ask(scene.ours, "getPeers").stdout.startswith("\N{BOX DRAWINGS LIGHT DOWN AND RIGHT}")
+
+
+def test_values_agree_with_the_neighbours(lab: Lab) -> None:
+    """What ours says of a link, a session and the tree is what the Go node at the other end says."""
+    with _scene(lab) as scene:
+        listener = next(node for node in lab.nodes if "listener" in node.label)
+        own = scene.ours.public_key.hex()
+        ours = next(p for p in scene.ours.peers_up() if p["key"] == listener.public_key.hex())
+        theirs = next(p for p in listener.peers_up() if p["key"] == own)
+        assert (ours["inbound"], theirs["inbound"]) == (False, True)
+        assert ours["address"] == listener.address
+        assert abs(ours["uptime"] - theirs["uptime"]) < 3
+        assert 0 < ours["latency"] < 5e9
+        assert ours["bytes_recvd"] > 1000
+        assert ours["bytes_sent"] > 1000
+        tree = {entry["key"]: entry["parent"] for entry in scene.ours.admin("gettree")["tree"]}
+        their_tree = {entry["key"]: entry["parent"] for entry in listener.admin("gettree")["tree"]}
+        common = tree.keys() & their_tree.keys()
+        assert {own, listener.public_key.hex()} <= common
+        assert {key: tree[key] for key in common} == {key: their_tree[key] for key in common}
+        session = next(s for s in scene.ours.admin("getsessions")["sessions"] if s["key"] == listener.public_key.hex())
+        assert session["bytes_sent"] > 1000
+        assert session["bytes_recvd"] > 1000
+        paths = {path["key"] for path in scene.ours.admin("getpaths")["paths"]}
+        assert listener.public_key.hex() in paths
+
+
+def test_peers_by_command(lab: Lab) -> None:
+    """``addPeer`` and ``removePeer`` act, and answer with Go's words, also when they refuse."""
+    with _scene(lab) as scene:
+        newcomer = lab.node("0.5.14", name="newcomer")
+        uri = newcomer.listen("tls")
+        lab.start([newcomer])
+        commands = (
+            ("addPeer", f"uri={uri}"),
+            ("addPeer", f"uri={uri}"),
+            ("addPeer", "uri=nonsense://127.0.0.1:1"),
+            ("addPeer", "uri=tcp://127.0.0.1:1?key=zz"),
+            ("removePeer", "uri=tcp://127.0.0.1:2"),
+            ("removePeer", f"uri={CLOSED}"),
+            ("nosuchcommand",),
+        )
+        for arguments in commands:
+            ours, theirs = (scene.ask(node, *arguments) for node in (scene.ours, scene.twin))
+            assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+        wait_reachable(scene.ours, newcomer, timeout=10)
+        removed = scene.ask(scene.ours, "removePeer", f"uri={uri}")
+        assert removed.returncode == 0, removed.stderr
+        limit = time.monotonic() + 10
+        while any(peer["key"] == newcomer.public_key.hex() for peer in scene.ours.peers_up()):
+            assert time.monotonic() < limit, "removePeer left the link up"
+            time.sleep(0.1)
+        remotes = [peer["remote"] for peer in scene.ours.admin("getpeers")["peers"]]
+        assert uri not in remotes
+        assert CLOSED not in remotes
