@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-__all__ = ["UNKNOWN_LAG", "LinkTable", "RouterLink"]
+from yggpy.routing.limits import PerSecond
+
+__all__ = ["MAX_SIG_ANSWERS_PER_SECOND", "UNKNOWN_LAG", "LinkTable", "RouterLink"]
 
 UNKNOWN_LAG = 2**32 - 1
 """Lag in nanoseconds of a link that has not answered yet: high, so that new links are not preferred."""
@@ -17,8 +19,7 @@ class RouterLink:
     """One link. Times in seconds, the lag in whole nanoseconds (as in Go, so that costs come out the same)."""
 
     __slots__ = (
-        "_answered",
-        "_answered_second",
+        "answers",
         "key",
         "lag",
         "latency",
@@ -41,8 +42,7 @@ class RouterLink:
         """When the last SigReq was sent."""
         self.responded = False
         """Whether the outstanding request has been answered on this link."""
-        self._answered_second = 0
-        self._answered = 0
+        self.answers = PerSecond(MAX_SIG_ANSWERS_PER_SECOND)
 
     @property
     def cost(self) -> int:
@@ -58,14 +58,6 @@ class RouterLink:
             self.lag = 2 * round_trip
         else:
             self.lag = self.lag * 7 // 8 + min(round_trip, 2 * self.lag) // 8
-
-    def may_answer(self, now: float) -> bool:
-        """Count a SigReq; False when this second's are used up."""
-        if int(now) != self._answered_second:
-            self._answered_second = int(now)
-            self._answered = 0
-        self._answered += 1
-        return self._answered <= MAX_SIG_ANSWERS_PER_SECOND
 
 
 class LinkTable:

@@ -21,6 +21,7 @@ from yggpy.keys import PrivateKey
 from yggpy.routing.bloom import contains
 from yggpy.routing.effects import LookupSeen, PathInstalled, PathNotified, PathRemoved, RoutingEffect
 from yggpy.routing.greedy import Coords
+from yggpy.routing.limits import PerSecond
 from yggpy.wire.frame import FrameType
 from yggpy.wire.packets import (
     MAX_WATERMARK,
@@ -31,20 +32,24 @@ from yggpy.wire.packets import (
     path_info_signed_bytes,
 )
 
-__all__ = ["MAX_PATHS", "MAX_RUMORS", "PathHost", "Pathfinder"]
+__all__ = ["MAX_PATHS", "MAX_PATH_PORTS", "MAX_RUMORS", "PathHost", "Pathfinder"]
 
 PATH_TIMEOUT = 60.0
 """Seconds that a path lives after its last confirmation, and a rumour after its last look-up."""
 PATH_THROTTLE = 1.0
 """Least seconds between two look-ups for one node."""
-RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0)
+RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
 """Seconds after which an unanswered look-up is repeated, one after the other."""
 MAX_PATHS = 16384
+MAX_PATH_PORTS = 1 << 20
+"""Ports in all paths together: a node may claim coordinates of 130,000 ports."""
 MAX_RUMORS = 4096
 MAX_RUMOR_BYTES = 8 << 20
-"""Payload bytes that wait with rumours. When a limit is reached, the oldest entry goes."""
+"""Payload bytes that wait with rumours. When one of these limits is reached, the oldest entries go."""
 MAX_ANSWERS_PER_SECOND = 1000
 """Look-ups for this node that are answered in one second; more are ignored."""
+MAX_BROKEN_PER_SECOND = 1000
+"""Packets of others whose senders are told in one second that they are stuck here; more are dropped in silence."""
 
 
 class PathHost(Protocol):
@@ -64,6 +69,10 @@ class PathHost(Protocol):
 
     def multicast(self, lookup: PathLookup, lookup_key: bytes, from_key: bytes) -> list[bytes]:
         """Send a look-up to the peers behind which its destination may lie, and return their keys."""
+        ...
+
+    def ask(self, peer: bytes, lookup: PathLookup) -> None:
+        """Send a look-up to one peer."""
         ...
 
 
@@ -134,7 +143,9 @@ class Pathfinder:
         last_traffic: Callable[[bytes], float | None],
         *,
         max_paths: int = MAX_PATHS,
+        max_path_ports: int = MAX_PATH_PORTS,
         max_rumors: int = MAX_RUMORS,
+        max_rumor_bytes: int = MAX_RUMOR_BYTES,
     ) -> None:
         self._private_key = private_key
         self._own_key = private_key.public_key
@@ -143,13 +154,16 @@ class Pathfinder:
         self._emit = emit
         self._last_traffic = last_traffic
         self._max_paths = max_paths
+        self._max_path_ports = max_path_ports
         self._max_rumors = max_rumors
+        self._max_rumor_bytes = max_rumor_bytes
         self._paths: OrderedDict[bytes, _Path] = OrderedDict()
         self._rumors: OrderedDict[bytes, _Rumor] = OrderedDict()
+        self._path_ports = 0
         self._rumor_bytes = 0
         self._signed: tuple[int, Coords, bytes] | None = None
-        self._answer_second = 0
-        self._answers = 0
+        self._answers = PerSecond(MAX_ANSWERS_PER_SECOND)
+        self._brokens = PerSecond(MAX_BROKEN_PER_SECOND)
 
     # -- from this node ----------------------------------------------------------------------------------
 
@@ -159,34 +173,37 @@ class Pathfinder:
             # The data plane has just lost it, or never had it: give it both again.
             self._emit(PathInstalled(dest, self._paths[dest].coords, payload))
             return
-        rumor = self._start_rumor(dest, now)
+        rumor = self._rumor_for(dest)
         self._rumor_bytes += len(payload) - len(rumor.payload or b"")
         rumor.payload = payload
         rumor.dest = dest
-        while self._rumor_bytes > MAX_RUMOR_BYTES:
+        self._search(rumor, dest, now)  # may find the node at once, if it is this one
+        while self._rumor_bytes > self._max_rumor_bytes:
             self._forget_oldest_rumor()
 
     def lookup(self, partial_key: bytes, now: float) -> None:
         """Search for the node behind a full or partial key (``SendLookup``)."""
-        self._start_rumor(partial_key, now)
+        self._search(self._rumor_for(partial_key), partial_key, now)
 
-    def _start_rumor(self, dest: bytes, now: float) -> _Rumor:
+    def _rumor_for(self, dest: bytes) -> _Rumor:
         lookup_key = x_key(dest)
         rumor = self._rumors.get(lookup_key)
         if rumor is None:
             while len(self._rumors) >= self._max_rumors:
                 self._forget_oldest_rumor()
             rumor = self._rumors[lookup_key] = _Rumor(dest)
-        elif now - rumor.sent_at < PATH_THROTTLE:
-            return rumor
+        return rumor
+
+    def _search(self, rumor: _Rumor, dest: bytes, now: float) -> None:
+        if now - rumor.sent_at < PATH_THROTTLE:
+            return
         rumor.sent_at = now
         rumor.expires = now + PATH_TIMEOUT
-        self._rumors.move_to_end(lookup_key)
+        self._rumors.move_to_end(x_key(dest))
         if not rumor.retry.is_running:
             rumor.retry.begin(now)
         rumor.answered = False
         rumor.asked = set(self._send_lookup(dest, now))
-        return rumor
 
     def _send_lookup(self, dest: bytes, now: float) -> list[bytes]:
         """Search for ``dest`` unless that was done just now; return the peers that were asked."""
@@ -195,15 +212,20 @@ class Pathfinder:
             if now - path.requested_at < PATH_THROTTLE:
                 return []
             path.requested_at = now
-        return self._handle_lookup(PathLookup(self._own_key, dest, self._host.own_coords()), self._own_key, now)
+        return self._handle_lookup(self._make_lookup(dest), self._own_key, now)
+
+    def _make_lookup(self, dest: bytes) -> PathLookup:
+        return PathLookup(self._own_key, dest, self._host.own_coords())
 
     def filter_changed(self, peer: bytes, bits: int, now: float) -> None:
         """An on-tree peer has a new filter: ask it for what is still searched for and now seems to lie behind it."""
-        for lookup_key, rumor in list(self._rumors.items()):
+        for lookup_key, rumor in self._rumors.items():
             if not rumor.answered and peer not in rumor.asked and contains(bits, lookup_key):
                 rumor.sent_at = now
                 rumor.asked.add(peer)
-                rumor.asked.update(self._send_lookup(rumor.dest, now))
+                lookup = self._make_lookup(rumor.dest)
+                self._emit(LookupSeen(lookup.source, lookup.from_path))
+                self._host.ask(peer, lookup)
 
     # -- from the network --------------------------------------------------------------------------------
 
@@ -215,7 +237,7 @@ class Pathfinder:
         self._emit(LookupSeen(lookup.source, lookup.from_path))
         lookup_key = x_key(lookup.dest)
         asked = self._host.multicast(lookup, lookup_key, from_key)
-        if lookup_key == self._own_lookup_key and self._may_answer(now):
+        if lookup_key == self._own_lookup_key and self._answers.allow(now):
             seq, coords, signature = self._sign_coords(int(now))
             self.handle_notify(
                 PathNotify(lookup.from_path, MAX_WATERMARK, self._own_key, lookup.source, seq, coords, signature), now
@@ -228,13 +250,6 @@ class Pathfinder:
         if self._signed is None or self._signed[:2] != (seq, coords):
             self._signed = seq, coords, self._private_key.sign(path_info_signed_bytes(seq, coords))
         return self._signed
-
-    def _may_answer(self, now: float) -> bool:
-        if int(now) != self._answer_second:
-            self._answer_second = int(now)
-            self._answers = 0
-        self._answers += 1
-        return self._answers <= MAX_ANSWERS_PER_SECOND
 
     def handle_notify(self, notify: PathNotify, now: float) -> None:
         """An answer: pass it on if somebody is nearer to its asker, else take it if it is for us."""
@@ -258,33 +273,52 @@ class Pathfinder:
     def _accept_notify(self, notify: PathNotify, now: float) -> None:
         source = notify.source
         path = self._paths.get(source)
-        payload: bytes | None = None
         if path is not None:
-            if notify.info_seq <= path.seq:
-                return
-            if notify.info_path == path.coords:
-                path.retry.stop()  # answered; there is no better path to be had
-                return
-            if not notify.verify():
-                return
-            path.coords, path.seq = notify.info_path, notify.info_seq
-            path.expires = now + PATH_TIMEOUT
-            path.broken = False
-            path.retry.stop()
-        else:
-            rumor = self._rumors.get(x_key(source))
-            if rumor is None or not notify.verify():
-                return
-            rumor.answered = True
-            rumor.retry.stop()
-            if rumor.payload is not None and rumor.dest == source:
-                payload, rumor.payload = rumor.payload, None
-                self._rumor_bytes -= len(payload)
-            while len(self._paths) >= self._max_paths:
-                self._remove_path(next(iter(self._paths)))
-            self._paths[source] = _Path(notify.info_path, notify.info_seq, now)
+            self._update_path(path, notify, now)
+            return
+        rumor = self._rumors.get(x_key(source))
+        if rumor is None or not notify.verify():
+            return
+        rumor.answered = True
+        rumor.retry.stop()
+        payload: bytes | None = None
+        if rumor.payload is not None and rumor.dest == source:
+            payload, rumor.payload = rumor.payload, None
+            self._rumor_bytes -= len(payload)
+        self._paths[source] = _Path(notify.info_path, notify.info_seq, now)
+        self._path_ports += len(notify.info_path)
         self._emit(PathInstalled(source, notify.info_path, payload))
         self._emit(PathNotified(source))
+        self._enforce_path_limits()
+
+    def _update_path(self, path: _Path, notify: PathNotify, now: float) -> None:
+        source = notify.source
+        rumor = self._rumors.get(x_key(source))
+        if rumor is not None and not rumor.answered:
+            # Somebody asked for an address whose path we have had all the time.
+            rumor.answered = True
+            rumor.retry.stop()
+            self._emit(PathNotified(source))
+        if notify.info_seq <= path.seq:
+            return
+        if notify.info_path == path.coords:
+            if path.retry.is_running and notify.verify():
+                path.retry.stop()  # there is no better path to be had
+            return
+        if not notify.verify():
+            return
+        self._path_ports += len(notify.info_path) - len(path.coords)
+        path.coords, path.seq = notify.info_path, notify.info_seq
+        path.expires = now + PATH_TIMEOUT
+        path.broken = False
+        path.retry.stop()
+        self._emit(PathInstalled(source, path.coords, None))
+        self._emit(PathNotified(source))
+        self._enforce_path_limits()
+
+    def _enforce_path_limits(self) -> None:
+        while len(self._paths) > self._max_paths or self._path_ports > self._max_path_ports:
+            self._remove_path(next(iter(self._paths)))
 
     def handle_broken(self, broken: PathBroken, now: float) -> None:
         """A packet was stuck: pass the message back to its sender, or look for a new path if that is us."""
@@ -305,6 +339,8 @@ class Pathfinder:
 
     def traffic_unroutable(self, traffic: Traffic, now: float) -> None:
         """Traffic ends here, but it is not for us: tell its sender."""
+        if traffic.source != self._own_key and not self._brokens.allow(now):
+            return
         self.handle_broken(PathBroken(traffic.from_path, MAX_WATERMARK, traffic.source, traffic.dest), now)
 
     # -- time --------------------------------------------------------------------------------------------
@@ -334,7 +370,7 @@ class Pathfinder:
                 path.expires = max(path.expires, seen + PATH_TIMEOUT)
 
     def _remove_path(self, key: bytes) -> None:
-        del self._paths[key]
+        self._path_ports -= len(self._paths.pop(key).coords)
         self._emit(PathRemoved(key))
 
     def _forget_oldest_rumor(self) -> None:

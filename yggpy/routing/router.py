@@ -176,7 +176,7 @@ class Router:
             raise DecodeError(f"unrecognised message type {frame_type}")
 
     def _handle_request(self, link: RouterLink, request: SigReq, now: float) -> None:
-        if not link.may_answer(now):
+        if not link.answers.allow(now):
             return
         port = self._links.port(link.key)
         signed = tree_signed_bytes(link.key, self.public_key, request.seq, request.nonce, port)
@@ -380,9 +380,16 @@ class Router:
         if targets:
             packet = lookup.encode()
             for key in targets:
-                link = self._links.preferred(key)
-                self.send_queued(link.link_id, FrameType.PATH_LOOKUP, packet, lookup.source, lookup.dest)
+                self._send_lookup(key, packet, lookup)
         return targets
+
+    def ask(self, peer: bytes, lookup: PathLookup) -> None:
+        """Send a look-up to one peer (``PathHost``)."""
+        self._send_lookup(peer, lookup.encode(), lookup)
+
+    def _send_lookup(self, peer: bytes, packet: bytes, lookup: PathLookup) -> None:
+        link = self._links.preferred(peer)
+        self.send_queued(link.link_id, FrameType.PATH_LOOKUP, packet, lookup.source, lookup.dest)
 
     # -- the forwarding table ----------------------------------------------------------------------------
 
