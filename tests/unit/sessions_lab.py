@@ -83,6 +83,10 @@ class Endpoint:
     delivered: list[tuple[bytes, bytes]] = field(default_factory=list)
     states: dict[bytes, TrafficState] = field(default_factory=dict)
     activity: dict[bytes, float] = field(default_factory=dict)
+    sealed: list[tuple[bytes, int]] = field(default_factory=list)
+    """Shared key and nonce of every packet that was sealed."""
+    released: list[bytes] = field(default_factory=list)
+    """Messages that the manager gave back to be sealed, in order."""
 
     def __post_init__(self) -> None:
         entropy = self.entropy or counting_entropy(self.key.public_key.hex())
@@ -139,6 +143,7 @@ class Endpoint:
             self.manager.session_nonce_exhausted(dest, now)
             self._apply(now)
             payload = state.seal(message)
+        self.sealed.append((state._keys.send_shared, state.nonces[0]))
         self.activity[dest] = now
         self.sent.append((dest, payload))
 
@@ -172,4 +177,5 @@ class Endpoint:
                     self.states.pop(remote, None)
                     self.activity.pop(remote, None)
                 case SendMessage(dest, message):
+                    self.released.append(message)
                     self._send(dest, message, now)
