@@ -25,8 +25,8 @@ SILENCE = 0.5
 """Seconds from which on a stream counts as broken off; the streams that did not pass the killed router go on."""
 MEDIAN_TOLERANCE = 1.5
 WORST_TOLERANCE = 2.5
-"""Seconds by which the silence of the broken streams may exceed Go's. Both nodes act on timers of a second, and it depends
-on when they last fired: runs of Go alone differ by as much."""
+"""Seconds by which the silence of the broken streams may exceed Go's. Both nodes act on timers of a second, and it
+depends on when they last fired: runs of Go alone differ by as much."""
 
 
 def _build(lab: Lab, router_kind: str, leaf_kind: str) -> tuple[list[MeshNode], list[MeshNode]]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
+from pathlib import Path
 
 from tests.interop.lab import GO_VERSIONS, OURS, Lab
 from tests.interop.measure import PingStream, wait_reachable
@@ -33,7 +34,7 @@ class _Scene:
 
     def ask(self, node: MeshNode, *arguments: str, version: str = "0.5.14") -> subprocess.CompletedProcess[str]:
         """Run ``yggdrasilctl`` against a node's admin socket."""
-        command = [self.lab.programs[version].ctl, f"-endpoint=unix://{node.admin_path}", *arguments]
+        command: list[str | Path] = [self.lab.programs[version].ctl, f"-endpoint=unix://{node.admin_path}", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
 
