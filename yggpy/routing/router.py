@@ -430,6 +430,11 @@ class Router:
     # -- status ------------------------------------------------------------------------------------------
 
     @property
+    def root(self) -> bytes:
+        """Key of the root that our line leads to; our own if it leads nowhere."""
+        return self._tree.root_and_coords(self.public_key)[0]
+
+    @property
     def routing_entries(self) -> int:
         """Number of nodes whose info is known."""
         return len(self._tree)
