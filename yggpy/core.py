@@ -48,10 +48,6 @@ DatapathFactory = Callable[[bytes, Scheduler, DatapathUpcalls], Datapath]
 class CoreEvents(Protocol):
     """What a core tells whoever owns it."""
 
-    def link_ended(self, link_id: int, end: LinkEnd) -> None:
-        """A link that was given to ``add_link`` is gone."""
-        ...
-
     def ipv6_received(self, source: bytes, packet: bytes) -> None:
         """A valid IPv6 packet for this node arrived and there is no TUN."""
         ...
@@ -90,6 +86,7 @@ class Core:
         self.keystore = KeyStore(self.public_key, last_used=self.datapath.address_last_used)
         self.introspection = Introspection(self.router, node_info)
         self._next_link_id = 1
+        self._on_link_end: dict[int, Callable[[LinkEnd], None]] = {}
         self._pumping = False
         self._closed = False
 
@@ -102,7 +99,7 @@ class Core:
         self._schedule_tick()
 
     def close(self) -> None:
-        """Close all links and stop. ``link_ended`` is reported for each link."""
+        """Close all links and stop."""
         if not self._closed:
             self._closed = True
             self.datapath.close()
@@ -122,10 +119,15 @@ class Core:
 
     # -- links -------------------------------------------------------------------------------------------
 
-    def add_link(self, key: bytes, priority: int, stream: ByteStream) -> int:
-        """Run the frame protocol with node ``key`` over ``stream``; return the new link's id."""
+    def add_link(self, key: bytes, priority: int, stream: ByteStream, on_end: Callable[[LinkEnd], None]) -> int:
+        """Run the frame protocol with node ``key`` over ``stream``; return the new link's id.
+
+        ``on_end`` is called once when the link is gone. That can be before this returns: what the handshake read ahead
+        may already be garbage.
+        """
         link_id = self._next_link_id
         self._next_link_id += 1
+        self._on_link_end[link_id] = on_end
         # The router goes first: a frame that the handshake read ahead must find its link known.
         self.router.add_link(link_id, key, priority, self._scheduler.now())
         self.datapath.attach_link(link_id, key, stream)
@@ -133,7 +135,7 @@ class Core:
         return link_id
 
     def close_link(self, link_id: int, end: LinkEnd) -> None:
-        """Close a link; ``link_ended`` follows. Unknown links are ignored."""
+        """Close a link; its ``on_end`` follows. Unknown links are ignored."""
         self.datapath.close_link(link_id, end)
 
     # -- sending -----------------------------------------------------------------------------------------
@@ -161,7 +163,7 @@ class Core:
         """Forget the link everywhere."""
         self.router.remove_link(link_id, self._scheduler.now())
         self._pump()
-        self._events.link_ended(link_id, end)
+        self._on_link_end.pop(link_id)(end)
 
     def session_message(self, source: bytes, payload: bytes) -> None:
         """An init or ack."""

@@ -143,7 +143,6 @@ class Node:
         self._core: Core | None = None
         self._links: LinkManager | None = None
         self._tun: TunDevice | None = None
-        self._established: dict[int, asyncio.Future[LinkEnd]] = {}
         self._rates: dict[int, _Rates] = {}
         self._rate_timer: TimerHandle | None = None
         self._listen_addresses: list[str] = []
@@ -307,9 +306,15 @@ class Node:
         """Give a stream whose handshake is done to the protocol (``LinkHost``)."""
         core = self.core
         ended: asyncio.Future[LinkEnd] = asyncio.get_running_loop().create_future()
-        link_id = core.add_link(info.key, info.priority, stream)
-        self._rates[link_id] = _Rates()
-        self._established[link_id] = ended
+
+        def report(end: LinkEnd) -> None:
+            if not ended.done():  # whoever waited for it may have been cancelled
+                ended.set_result(end)
+
+        link_id = core.add_link(info.key, info.priority, stream, report)
+        if not ended.done():
+            self._rates[link_id] = _Rates()
+            ended.add_done_callback(lambda _: self._rates.pop(link_id, None))
         return EstablishedLink(
             link_id=link_id,
             ended=ended,
@@ -344,13 +349,6 @@ class Node:
         return await self._packets.get()
 
     # -- what the core reports (CoreEvents) --------------------------------------------------------------
-
-    def link_ended(self, link_id: int, end: LinkEnd) -> None:
-        """A link is over: tell the manager that waits for it."""
-        self._rates.pop(link_id, None)
-        ended = self._established.pop(link_id, None)
-        if ended is not None and not ended.done():
-            ended.set_result(end)
 
     def ipv6_received(self, source: bytes, packet: bytes) -> None:
         """Keep a packet for ``receive_packet``."""

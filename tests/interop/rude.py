@@ -1,4 +1,4 @@
-"""A rude peer, run as a program inside a namespace: connects to a node, misbehaves in one way, and says what came of it.
+"""A rude peer, run as a program inside a namespace: connects to a node, misbehaves once, and says what came of it.
 
     rude.py HOST PORT SCHEME MANNER
 

@@ -10,7 +10,11 @@ import pytest
 
 from yggpy import testing
 from yggpy.address import Address
+from yggpy.keys import PrivateKey
 from yggpy.node import MAX_DATAGRAM, Node, NodeClosedError
+from yggpy.sessions.crypto import seal_box
+from yggpy.sessions.traffic import TrafficState
+from yggpy.wire.handshake import encode_handshake
 
 WAIT = 15.0
 
@@ -142,3 +146,40 @@ async def test_readers_learn_that_the_node_is_closed() -> None:
             await reading
         with pytest.raises(NodeClosedError):
             await node.receive_packet()
+
+
+async def test_a_link_that_ends_while_it_is_made_is_forgotten() -> None:
+    """Garbage right behind the handshake is read ahead with it, and ends the link before anybody waits for its end."""
+    async with testing.nodes(1) as (node,):
+        ours, theirs = testing.memory_stream_pair()
+        theirs.write(encode_handshake(PrivateKey.generate(), b"", 0) + b"\x00")
+        await node.links.adopt(ours, inbound=True)
+        await asyncio.sleep(0.1)
+        assert node.status_peers() == [] and node.links.links() == []
+
+
+async def test_a_plaintext_without_room_for_a_key_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over-long numbers let an authenticated sender seal less than the 32 bytes that must be there; Go panics."""
+    async with testing.nodes(2) as (alice, bob):
+        await testing.connect(alice, bob)
+        await alice.send(bob.public_key, b"before")
+        await receive(bob)
+
+        def seal_too_little(state: TrafficState, message: bytes) -> bytes:
+            keys = state._keys
+            state._send_nonce += 1
+            header = b"\x03" + b"".join(
+                overlong(number) for number in (keys.local_key_seq, keys.remote_key_seq, state._send_nonce)
+            )
+            return header + seal_box(b"short", state._send_nonce, keys.send_shared)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(TrafficState, "seal", seal_too_little)
+            await alice.send(bob.public_key, b"ignored")
+        await alice.send(bob.public_key, b"after")
+        assert await receive(bob) == (alice.public_key, b"after")
+
+
+def overlong(number: int) -> bytes:
+    """Return ``number`` as a varint of ten bytes."""
+    return bytes([number >> shift & 0x7F | 0x80 for shift in range(0, 63, 7)]) + b"\x00"
