@@ -15,6 +15,8 @@ or even stop one-way traffic for good:
   not be read (should it mean a later packet, the first one arrives twice, as any datagram may);
 * a repeated init that was already accepted is answered with the ack again (its first ack may be lost);
 * the init of a buffer that has waited for ``INIT_REFRESH`` gets a new ``seq`` (a Go node then answers again);
+* an init that comes too early for its seq, from a node that has no session (it may have restarted twice in a second),
+  is answered with an init of ours, which makes it one; Go keeps silent until its own session has ended;
 * traffic from a node for which a message waits is answered with the init of that buffer, not with throw-away keys;
 * the inits sent to one key, and to all, are limited, as are all tables in number (``limits.py``).
 """
@@ -185,6 +187,8 @@ class SessionManager:
             and now - session.acked_at >= ACK_INTERVAL
         ):
             self._send_ack(source, session, now)
+        elif is_init and message.key_seq == 0 and message.current != session.init_current:
+            self._offer_keys(source, session, now)
 
     def _open_init(self, source: bytes, envelope: InitMessage) -> InitPayload | None:
         plaintext = open_box(envelope.box, 0, shared_key(envelope.eph_pub, self._box_private))
@@ -244,12 +248,16 @@ class SessionManager:
         session = self._sessions.get(source)
         if session is None:
             self.session_unknown(source, now)
-            return
+        else:
+            self._offer_keys(source, session, now)
+
+    def _offer_keys(self, dest: bytes, session: Session, now: float) -> None:
+        """Send an init with the session's keys, within the limits."""
         if not (session.inits.take(now) and self._repair_inits.take(now)):
             return
         session.crossed = False  # from now on an ack answers this init
         self._send_keys(
-            source, MessageType.INIT, session.send.public, session.next.public, session.local_key_seq, int(now)
+            dest, MessageType.INIT, session.send.public, session.next.public, session.local_key_seq, int(now)
         )
 
     def session_unknown(self, source: bytes, now: float) -> None:

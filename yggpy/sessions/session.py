@@ -32,6 +32,7 @@ class Session:
         "acked_at",
         "crossed",
         "first_message",
+        "init_current",
         "init_key_seq",
         "inits",
         "local_key_seq",
@@ -74,8 +75,9 @@ class Session:
         """When the last ack was sent."""
         self.inits = Allowance(now)
         """For inits that answer unreadable traffic."""
+        self.init_current = first.current
         self.init_key_seq = 0
-        """``key_seq`` of the last accepted init or ack."""
+        """``current`` and ``key_seq`` of the last accepted init or ack."""
         self.crossed = False
         """Whether our own init was under way when theirs made the session, and its ack has not come yet."""
         self.first_message: bytes | None = None
@@ -85,6 +87,7 @@ class Session:
         """Accept an init or ack that is newer than ``seq``. Raises ``WeakKeyError``; then nothing has changed."""
         keys = self._move(message.current, message.next, message.key_seq, recv_nonce=0, send_nonce=None)
         self.seq = message.seq
+        self.init_current = message.current
         self.init_key_seq = message.key_seq
         return keys
 
