@@ -1,0 +1,1 @@
+"""Benchmarks: yggpy beside the real Go node, in one run, as ratios."""
