@@ -148,3 +148,12 @@ def test_a_chain_that_fills_the_table_still_leaves_our_own_info() -> None:
         tree.update(info(one, two), KEYS["k1"], NOW)
         assert KEYS["k9"] in tree and len(tree) <= 4
     assert tree.own.parent == KEYS["k1"]
+
+
+def test_coordinates_rest_on_known_and_missing_infos() -> None:
+    tree = Tree(KEYS["k9"])
+    for announce in (info("k0", "k0", 0), info("k1", "k0"), info("k2", "k1"), info("k5", "k6"), info("k7", "k7", 0)):
+        tree.update(announce, KEYS["k1"], NOW)
+    assert tree.basis([KEYS["k2"], KEYS["k1"]]) == {KEYS[label] for label in ("k0", "k1", "k2")}
+    assert tree.basis([KEYS["k5"]]) == {KEYS["k5"], KEYS["k6"]}
+    assert tree.basis([]) == frozenset()

@@ -217,18 +217,21 @@ class Router:
     # -- the tree ----------------------------------------------------------------------------------------
 
     def _update(self, announce: Announce, introducer: bytes, now: float) -> bool:
+        known = self._tree.get(announce.key)
         evicted = self._tree.update(announce, introducer, now)
         if evicted is None:
             return False
-        for key in (announce.key, *evicted):
+        is_refresh = known is not None and (known.parent, known.port) == (announce.parent, announce.port)
+        self._info_gone(announce.key, moved=not is_refresh)
+        for key in evicted:
             self._info_gone(key)
         return True
 
-    def _info_gone(self, key: bytes) -> None:
-        """The info of ``key`` was replaced or forgotten: no peer has the current one."""
+    def _info_gone(self, key: bytes, *, moved: bool = True) -> None:
+        """The info of ``key`` was replaced or forgotten: no peer has the current one. A mere refresh moves nobody."""
         for sent in self._sent.values():
             sent.pop(key, None)
-        if key in self._fib_keys:
+        if moved and key in self._fib_keys:
             self._fib_stale = True
 
     def _choose_parent(self, now: float) -> None:
@@ -403,16 +406,9 @@ class Router:
     def _refresh_fib(self) -> None:
         self._fib_stale = False
         tree = self._tree
-        used: set[bytes] = set()
-        coords: dict[bytes, Coords] = {}
-        for key in (self.public_key, *self._links):
-            coords[key] = tree.coords(key)
-            for ancestor in tree.ancestry(key):
-                info = tree.get(ancestor)
-                if info is not None:
-                    used.add(info.parent)
-            used.add(key)
-        self._fib_keys = frozenset(used)
+        keys = (self.public_key, *self._links)
+        coords = {key: tree.coords(key) for key in keys}
+        self._fib_keys = tree.basis(keys)
         fib = Fib(
             coords[self.public_key],
             [

@@ -11,7 +11,7 @@ out its own. Our line to the root is left alone as long as there is anything els
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from yggpy.routing.greedy import Coords
 from yggpy.wire.packets import Announce
@@ -70,7 +70,8 @@ class Tree:
         known = self._infos.get(announce.key)
         if known is not None and not _is_better(announce, known):
             return None
-        self._coords.clear()
+        if known is None or (known.parent, known.port) != (announce.parent, announce.port):
+            self._coords.clear()
         evicted = []
         if known is None and len(self._infos) >= self._max_infos:
             evicted.append(self._make_room())
@@ -126,6 +127,19 @@ class Tree:
             chain[here] = None
             here = info.parent
         return list(chain)[::-1]
+
+    def basis(self, keys: Iterable[bytes]) -> frozenset[bytes]:
+        """Return all nodes on whose infos, known or missing, the coordinates of ``keys`` depend."""
+        seen: set[bytes] = set()
+        for key in keys:
+            here = key
+            while here not in seen:
+                seen.add(here)
+                info = self._infos.get(here)
+                if info is None:
+                    break
+                here = info.parent
+        return frozenset(seen)
 
     def root_and_dists(self, key: bytes) -> tuple[bytes | None, dict[bytes, int]]:
         """Return the root that ``key`` leads to (None if its info is unknown) and the distance of each ancestor."""
