@@ -42,7 +42,7 @@ from yggpy.sessions.crypto import (
 from yggpy.sessions.effects import InstallKeys, RemoveKeys, SendMessage, SendPayload, SessionEffect
 from yggpy.sessions.limits import Allowance, SessionLimits
 from yggpy.sessions.session import Session
-from yggpy.sessions.traffic import RatchetCase, SessionKeys
+from yggpy.sessions.traffic import RatchetCase
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.session import InitMessage, InitPayload, MessageType, signed_bytes
 
@@ -107,7 +107,7 @@ class SessionManager:
         self._last_activity = last_activity
         self._limits = limits or SessionLimits()
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
-        self._expiries: list[tuple[float, bytes]] = []  # exactly one item for each session, never too late
+        self._expiries: list[tuple[float, bytes]] = []  # one item for each session, never too late, and some stale ones
         self._buffers: OrderedDict[bytes, _Buffer] = OrderedDict()  # in order of their newest message
         self._buffered_bytes = 0
         self._strangers: OrderedDict[bytes, Allowance] = OrderedDict()
@@ -283,21 +283,20 @@ class SessionManager:
         self._send_keys(source, MessageType.INIT, current.public, following.public, 0, int(now))
 
     def session_ratchet(self, source: bytes, case: RatchetCase, nonce: int, next_public: bytes, now: float) -> None:
-        """Traffic with ``nonce`` opened under the remote's next key, which both cases treat alike (section 9.4)."""
+        """Traffic with ``nonce`` opened under the remote's next key; in both cases the keys move on (section 9.4)."""
         session = self._sessions.get(source)
         if session is not None:
-            session.first_message = None  # the other side has our keys, so it can read us
-            self._install(source, session.ratchet(nonce, next_public, now))
+            if case is RatchetCase.NEXT_SEND or session.local_key_seq > 1:
+                session.first_message = None  # sealed for newer keys than our init had, so the other side can read us
+            keys = session.ratchet(nonce, next_public, now)
+            if keys is not None:
+                self._effects.append(InstallKeys(source, keys))
 
     def session_nonce_exhausted(self, dest: bytes, now: float) -> None:
         """The send counter of ``dest``'s session is used up: go over to our next keys."""
         session = self._sessions.get(dest)
         if session is not None:
-            self._install(dest, session.renew_local())
-
-    def _install(self, remote: bytes, keys: SessionKeys | None) -> None:
-        if keys is not None:
-            self._effects.append(InstallKeys(remote, keys))
+            self._effects.append(InstallKeys(dest, session.renew_local()))
 
     # -- tables ------------------------------------------------------------------------------------------
 

@@ -107,12 +107,9 @@ class Session:
         self.rotated = now
         return keys
 
-    def renew_local(self) -> SessionKeys | None:
-        """Move the local row on because its send counter is used up; None if the remote's keys are weak."""
-        try:
-            return self._move(self.remote_current, self.remote_next, self.remote_key_seq, recv_nonce=0, send_nonce=0)
-        except WeakKeyError:
-            return None
+    def renew_local(self) -> SessionKeys:
+        """Move the local row on because its send counter is used up. The remote's keys, accepted before, stay."""
+        return self._move(self.remote_current, self.remote_next, self.remote_key_seq, recv_nonce=0, send_nonce=0)
 
     def _move(
         self, current: bytes, following: bytes, key_seq: int, *, recv_nonce: int, send_nonce: int | None
