@@ -4,7 +4,8 @@ Each verb prints one JSON object when it is done. ``tcp-receive`` and ``udp-rece
 
     traffic.py tcp-receive PORT               accept one connection: {"bytes", "sha256", "seconds"}
     traffic.py tcp-send ADDRESS PORT BYTES    send that much: {"bytes", "sha256"}
-    traffic.py udp-receive PORT SECONDS       collect, never answer: {"received": {sender: {"count", "first", "after"}}}
+    traffic.py udp-receive PORT SECONDS SENDERS   collect, never answer, until that many senders were heard:
+                                              {"received": {sender: {"first", "after"}}}
     traffic.py udp-send PORT COUNT INTERVAL SIZE ADDRESS...   send numbered datagrams to all: {"sent"}
 """
 
@@ -61,23 +62,22 @@ def tcp_send(address: str, port: int, size: int) -> None:
     _print({"bytes": size, "sha256": digest.hexdigest()})
 
 
-def udp_receive(port: int, seconds: float) -> None:
-    """Collect datagrams for that long, by sender: how many, the number of the first one, and when it came."""
+def udp_receive(port: int, seconds: float, senders: int) -> None:
+    """Listen for that long, or until as many senders were heard; tell the number of each one's first, and its time."""
     received: dict[str, dict[str, float]] = {}
     with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         sock.bind(("::", port))
         print("ready", flush=True)
         started = time.monotonic()
-        while (left := started + seconds - time.monotonic()) > 0:
+        while len(received) < senders and (left := started + seconds - time.monotonic()) > 0:
             sock.settimeout(left)
             try:
                 data, sender = sock.recvfrom(65536)
             except TimeoutError:
                 break
             number = int.from_bytes(data[:4], "big")
-            seen = received.setdefault(sender[0], {"count": 0, "first": number, "after": time.monotonic() - started})
-            seen["count"] += 1
+            received.setdefault(sender[0], {"first": number, "after": time.monotonic() - started})
     _print({"received": received})
 
 
@@ -104,8 +104,8 @@ def main(arguments: list[str]) -> None:
             tcp_receive(int(port))
         case ["tcp-send", address, port, size]:
             tcp_send(address, int(port), int(size))
-        case ["udp-receive", port, seconds]:
-            udp_receive(int(port), float(seconds))
+        case ["udp-receive", port, seconds, senders]:
+            udp_receive(int(port), float(seconds), int(senders))
         case ["udp-send", port, count, interval, size, *addresses]:
             udp_send(int(port), int(count), float(interval), int(size), addresses)
         case _:
