@@ -2,8 +2,8 @@
 
 The way of one packet out of this node:
 
-1. ``TunPort`` reads it, ``send_ipv6`` checks version and source and finds the :class:`_Remote` by destination address or
-   subnet (else upcall ``destination_unknown``);
+1. ``TunPort`` reads it, ``send_ipv6`` checks version and source and finds the :class:`_Remote` by destination address
+   or subnet (else upcall ``destination_unknown``);
 2. ``_send_message``: seal with the remote's session keys (else ``session_missing``);
 3. ``_send_payload``: put our coordinates and the remote's in front (else ``path_missing``), keep a copy for the day
    the path changes;
