@@ -19,7 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.unit.sessions_go_model import GoEndpoint
-from tests.unit.sessions_lab import START, Endpoint, counting_entropy, private_key
+from tests.unit.sessions_lab import START, Endpoint, counting_entropy, make_init, private_key
+from yggpy.sessions.crypto import BoxKeyPair
+from yggpy.sessions.limits import SessionLimits
+from yggpy.wire.session import TrafficHeader
 
 Node: TypeAlias = Endpoint | GoEndpoint
 Make: TypeAlias = Callable[[int, str], Node]
@@ -188,3 +191,77 @@ def test_recovery_costs_no_more_than_go(writers: list[int]) -> None:
             cost += sum(good_times(world, writers))
         costs.append(cost)
     assert costs[0] <= costs[1]
+
+
+PEER = private_key(2).public_key
+JUNK = st.one_of(
+    st.binary(max_size=250),
+    st.binary(min_size=192, max_size=192).map(lambda rest: b"\x01" + rest),
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.binary(min_size=48, max_size=80)).map(
+        lambda parts: TrafficHeader(*parts[:3]).encode() + parts[3]
+    ),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(junk=st.lists(JUNK, max_size=20), connected=st.booleans())
+def test_junk_does_no_harm(junk: list[bytes], connected: bool) -> None:
+    node, peer = Endpoint(private_key(1)), Endpoint(private_key(2))
+    if connected:
+        payloads = node.write(PEER, b"message", START)
+        for receiver, sender in ((peer, node), (node, peer), (peer, node)):
+            payloads = [answer for payload in payloads for answer in receiver.receive(sender.public, payload, START)]
+        assert peer.messages() == [b"message"]
+    keys = {remote: state._keys for remote, state in node.states.items()}
+    for payload in junk:
+        node.receive(PEER, payload, START + 2)
+    assert node.messages() == []
+    assert {remote: state._keys for remote, state in node.states.items()} == keys
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_tables_stay_within_their_limits_in_a_flood(seed: int) -> None:
+    random = Random(seed)
+    limits = SessionLimits(
+        sessions=16,
+        buffers=8,
+        buffered_bytes=4000,
+        strangers=12,
+        stranger_inits_per_second=50,
+        repair_inits_per_second=50,
+    )
+    node = Endpoint(private_key(1), limits=limits)
+    manager = node.manager
+    keys = [private_key(number) for number in range(100, 160)]
+    pair = BoxKeyPair.from_private(b"\x11" * 32)
+    now, sent_in_second = START, 0
+    for step in range(1500):
+        key = random.choice(keys)
+        match random.randrange(4):
+            case 0:
+                init = make_init(key, node.public, current=pair.public, following=pair.public, seq=int(now))
+                node.receive(key.public_key, init, now)
+                node.take()
+            case 1:
+                node.write(key.public_key, random.randbytes(random.randrange(1500)), now)
+                node.take()
+            case 2:
+                sent_in_second += len(node.receive(key.public_key, b"\x03", now))
+            case _:
+                strange = TrafficHeader(99, 99, 1).encode() + bytes(60)
+                sent_in_second += len(node.receive(key.public_key, strange, now))
+        assert len(manager._sessions) == len(node.states) <= limits.sessions
+        assert len(manager._buffers) <= limits.buffers
+        assert manager._buffered_bytes == sum(len(b.message) for b in manager._buffers.values())
+        assert manager._buffered_bytes <= limits.buffered_bytes
+        assert not set(manager._buffers) & set(manager._sessions)
+        assert len(manager._strangers) <= limits.strangers
+        assert len(manager._expiries) <= 2 * limits.sessions + 17
+        if step % 500 == 499:
+            assert sent_in_second <= limits.stranger_inits_per_second + limits.repair_inits_per_second
+            now, sent_in_second = now + 1, 0
+            node.tick(now)
+    node.tick(now + 200)
+    assert not (manager._sessions or manager._buffers or manager._expiries or node.states)
+    assert manager._buffered_bytes == 0
