@@ -187,6 +187,18 @@ def test_losses_and_flapping_links_are_lived_with() -> None:
     assert missing(simulation, pairs, b"calm") == []
 
 
+def test_links_that_are_back_before_anybody_ticks_leave_coordinates_unique() -> None:
+    leaves = 12
+    simulation = Simulation(star(leaves), seed=15)
+    simulation.run_until_quiet()
+    chance = random.Random(15)
+    for _ in range(10):
+        for link in chance.sample(list(simulation.links.values()), 4):
+            simulation.flap(link, chance.uniform(0.05, 0.3))
+        simulation.run_for(6.0)
+        check_tree(simulation)
+
+
 def test_a_conversation_follows_a_node_that_moves() -> None:
     """The path that the sender knows breaks; the report of it leads to the new one, and the payload goes out again."""
     simulation = Simulation(Topology(12, (*ring(11).edges, (0, 11))), seed=11)

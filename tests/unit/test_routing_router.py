@@ -222,6 +222,39 @@ def test_ports_are_the_lowest_that_are_free() -> None:
     assert [bench.router.port(KEYS[label]) for label in ("k2", "k4")] == [0, 2]
 
 
+def test_a_port_is_kept_for_a_child_that_announces_it() -> None:
+    bench = Bench("k1")
+    for link_id, label in enumerate(("k6", "k7")):
+        bench.add(link_id, label)
+        bench.receive(link_id, announce(label, "k1", bench.router.port(KEYS[label])))
+    bench.remove(0)
+    bench.remove(1)
+    bench.add(2, "k8")
+    bench.add(3, "k7")
+    bench.add(4, "k6")
+    assert [bench.router.port(KEYS[label]) for label in ("k6", "k7", "k8")] == [1, 2, 3]
+    bench.remove(4)
+    bench.tick(301)  # nobody thinks any more that k6 is there
+    bench.add(5, "k9")
+    assert bench.router.port(KEYS["k9"]) == 1
+
+
+def test_a_child_with_a_new_port_says_so_at_once() -> None:
+    """Our parent lost us for less than a tick, and gave our port away."""
+    bench = Bench("k5")
+    bench.join(1, "k1")
+    before = bench.seq
+    bench.remove(1)
+    bench.add(1, "k1")
+    bench.answer(1, port=7)
+    bench.tick()
+    assert (bench.parent, bench.seq) == ("k1", before + 1)
+    assert bench.router.fib.self_path == (7,)
+    bench.answer(1, port=7)
+    bench.tick(5)
+    assert bench.seq == before + 1
+
+
 def test_a_request_is_answered_with_the_port_of_its_peer() -> None:
     bench = Bench("k5")
     bench.add(1, "k6")

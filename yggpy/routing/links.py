@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from yggpy.routing.limits import PerSecond
 
@@ -13,6 +14,7 @@ UNKNOWN_LAG = 2**32 - 1
 MAX_SIG_ANSWERS_PER_SECOND = 64
 """SigReqs of one link that are answered in one second; more are ignored. An honest peer sends one for each change of
 its own place in the tree."""
+_NO_CLAIMS: Mapping[bytes, int] = MappingProxyType({})
 
 
 class RouterLink:
@@ -76,14 +78,22 @@ class LinkTable:
         """Go through the keys of all peers."""
         return iter(self._by_key)
 
-    def add(self, link_id: int, key: bytes, priority: int) -> RouterLink:
-        """Add a link; its key gets the lowest free port from 1 unless it has one."""
+    def add(self, link_id: int, key: bytes, priority: int, claims: Mapping[bytes, int] = _NO_CLAIMS) -> RouterLink:
+        """Add a link; its key gets the lowest free port from 1 unless it has one.
+
+        ``claims`` are the ports that our children announce. One that is back after a short while gets its port again,
+        and nobody else gets it as long as it is announced: two nodes would have the same coordinates.
+        """
         link = RouterLink(link_id, key, priority, self._next_order)
         self._next_order += 1
         self._by_id[link_id] = link
         if key not in self._by_key:
             used = set(self._ports.values())
-            self._ports[key] = next(port for port in range(1, len(used) + 2) if port not in used)
+            port = claims.get(key, 0)
+            if not port or port in used:
+                used.update(claims.values())
+                port = next(port for port in range(1, len(used) + 2) if port not in used)
+            self._ports[key] = port
             self._by_key[key] = {}
         self._by_key[key][link_id] = link
         return link

@@ -113,10 +113,12 @@ class Router:
 
     def add_link(self, link_id: int, key: bytes, priority: int, now: float) -> None:
         """A link to ``key`` is up (section 5.6)."""
+        claims: dict[bytes, int] = {}
         if key not in self._links:
             self._sent[key] = {}
             self._blooms.add(key)
-        link = self._links.add(link_id, key, priority)
+            claims = self._tree.ports_under(self.public_key)
+        link = self._links.add(link_id, key, priority, claims)
         self._fib_stale = True
         for known in self._sent[key]:
             info = self._tree.get(known)
@@ -192,7 +194,14 @@ class Router:
         request = self._requests.get(link.key)
         if request is None or (request.seq, request.nonce) != (response.seq, response.nonce):
             return
-        self._responses.setdefault(link.key, response)
+        known = self._responses.get(link.key)
+        if known is None or known.port != response.port:
+            self._responses[link.key] = response
+        own = self._tree.get(self.public_key)
+        if own is not None and own.parent == link.key and own.port != response.port:
+            # We were away for less than a tick, and our port may be another node's by now. A Go node lives with that
+            # until its next refresh; we say at once where we are.
+            self._refresh = True
         if not link.responded:
             link.measure(now)
             self._fib_stale = True

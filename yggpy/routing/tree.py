@@ -141,6 +141,10 @@ class Tree:
                 here = info.parent
         return frozenset(seen)
 
+    def ports_under(self, parent: bytes) -> dict[bytes, int]:
+        """Return the ports that the children of ``parent`` announce, by their keys."""
+        return {key: info.port for key, info in self._infos.items() if info.parent == parent != key}
+
     def root_and_dists(self, key: bytes) -> tuple[bytes | None, dict[bytes, int]]:
         """Return the root that ``key`` leads to (None if its info is unknown) and the distance of each ancestor."""
         dists: dict[bytes, int] = {}
