@@ -151,7 +151,10 @@ class GoEndpoint:
         buffer = None
         if session is None:
             buffer = self._buffers.pop(source, None)
-            pairs = None if buffer is None else (buffer.send, buffer.next)
+            if buffer is None:
+                pairs = BoxKeyPair.generate(self._entropy), BoxKeyPair.generate(self._entropy)
+            else:
+                pairs = buffer.send, buffer.next
             session = _GoSession(Session(message, pairs, self._entropy, now), None, now)
             self._sessions[source] = session
         if message.seq > session.keys.seq:

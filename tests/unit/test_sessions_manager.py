@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -17,6 +19,7 @@ from yggpy.sessions.manager import (
     FIRST_MESSAGE_TIMEOUT,
     INIT_REFRESH,
     SESSION_TIMEOUT,
+    STRANGER_TIMEOUT,
 )
 from yggpy.sessions.session import ROTATION_INTERVAL
 from yggpy.wire.session import TrafficHeader
@@ -29,6 +32,13 @@ Node = Endpoint | GoEndpoint
 
 def ours(key_number: int, life: int = 0) -> Endpoint:
     return Endpoint(private_key(key_number), entropy=counting_entropy(f"{key_number} {life}"))
+
+
+def go(key_number: int) -> GoEndpoint:
+    return GoEndpoint(private_key(key_number))
+
+
+PEERS: dict[str, Callable[[int], Node]] = {"ours": ours, "go": go}
 
 
 def deliver(sender: Node, receiver: Node, payloads: list[bytes], now: float) -> list[str]:
@@ -76,9 +86,9 @@ def test_a_session_starts_with_three_messages_and_the_first_one_arrives(late: fl
     check_both_ways(a, b, START + late)
 
 
-@pytest.mark.parametrize("second", [ours, lambda number: GoEndpoint(private_key(number))], ids=["ours", "go"])
-def test_both_sides_may_start_at_once(second: type[Node]) -> None:
-    a, b = ours(1), second(2)  # type: ignore[arg-type]
+@pytest.mark.parametrize("peer", PEERS)
+def test_both_sides_may_start_at_once(peer: str) -> None:
+    a, b = ours(1), PEERS[peer](2)
     from_a, from_b = a.write(b.public, b"from a", START), b.write(a.public, b"from b", START)
     answer_b = b.receive(a.public, from_a[0], START)
     answer_a = a.receive(b.public, from_b[0], START)
@@ -128,44 +138,73 @@ def test_the_init_for_a_stranger_announces_the_keys_that_wait_for_it() -> None:
     check_both_ways(a, restarted, START + 6.5)
 
 
-def test_nothing_is_remembered_of_a_stranger() -> None:
-    b = ours(2)
-    first, second = (b.receive(A.public_key, b"\x03" + bytes(60), START) for _ in range(2))
-    assert kinds(first) == kinds(second) == ["init"]
-    assert read_init(A, first[0]).current != read_init(A, second[0]).current
-    assert b.manager.sessions() == []
-    assert not b.manager._buffers
+def test_a_stranger_is_offered_the_same_keys_for_a_while() -> None:
+    a, _ = connected()
+    restarted = ours(2, life=1)
+    inits = [
+        read_init(A, restarted.receive(a.public, b"\x03" + bytes(60), START + age)[0])
+        for age in (1.0, 1.5, 30.0)
+    ]
+    assert len({(init.current, init.next, init.key_seq) for init in inits}) == 1
+    assert [init.seq for init in inits] == [int(START + 1), int(START + 1), int(START + 30)]
+    assert restarted.manager.sessions() == []
+    waiting = read_init(A, restarted.write(a.public, b"waiting", START + 31)[0])
+    assert waiting.current == inits[0].current
+    restarted.tick(START + 1 + STRANGER_TIMEOUT)
+    assert not restarted.manager._strangers
+
+
+def test_a_go_node_loses_nothing_more_once_it_has_acked_the_init_for_a_stranger() -> None:
+    """It ignores our ack, which is of the same second, and seals for the keys of that init."""
+    a = GoEndpoint(A)
+    connected(a=a)
+    restarted = ours(2, life=1)
+    deliver(a, restarted, a.write(restarted.public, b"lost", START + 5), START + 5)
+    assert restarted.messages() == []
+    check_both_ways(a, restarted, START + 5)
 
 
 # -- restarts --------------------------------------------------------------------------------------------
 
-LATER = [0.0, 1.0, 30.0]
-
-
-@pytest.mark.parametrize("later", LATER)
-@pytest.mark.parametrize("writer", ["the one that stays", "the one that restarts"])
-def test_a_restart_costs_one_message_at_most(later: float, writer: str) -> None:
-    """Only ever one side writes. A restart within the second of the last handshake may not be worse."""
-    a, b = connected()
+@pytest.mark.parametrize("later", [1.0, 30.0])
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_restart_costs_only_what_was_sealed_for_the_lost_keys(peer: str, later: float) -> None:
+    a, _ = connected(a=PEERS[peer](1))
     now = START + later
     restarted = ours(2, life=1)
-    sender, receiver = (a, restarted) if writer == "the one that stays" else (restarted, a)
     for message in (b"one", b"two", b"three"):
-        deliver(sender, receiver, sender.write(receiver.public, message, now), now)
-    assert receiver.messages()[-2:] == [b"two", b"three"]
-    assert sender.messages() == []
+        deliver(a, restarted, a.write(restarted.public, message, now), now)
+    assert restarted.messages() == [b"two", b"three"]
     check_both_ways(a, restarted, now)
 
 
-def test_a_second_restart_within_the_second_is_answered_with_an_init() -> None:
-    """Its init has no newer seq than the one before; Go then keeps silent until its own session has ended."""
-    a, b = connected()
+@pytest.mark.parametrize("later", [1.0, 30.0])
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_node_that_restarts_and_writes_loses_nothing(peer: str, later: float) -> None:
+    a, _ = connected(a=PEERS[peer](1))
+    now = START + later
+    restarted = ours(2, life=1)
+    for message in (b"one", b"two", b"three"):
+        deliver(restarted, a, restarted.write(a.public, message, now), now)
+    assert a.messages() == [b"one", b"two", b"three"]
+    check_both_ways(a, restarted, now)
+
+
+@pytest.mark.parametrize("writer", ["the one that stays", "the one that restarts"])
+def test_restarts_within_one_second_are_over_with_it(writer: str) -> None:
+    """Their inits have no newer seq than the one before; Go then keeps silent until its own session has ended."""
+    a, _ = connected()
     for life in (1, 2, 3):
         restarted = ours(2, life)
-        answers = deliver(restarted, a, restarted.write(a.public, b"again", START + 5), START + 5)
-        assert answers[0] == ("ack" if life == 1 else "init")
-        assert a.messages() == [b"again"]
-    check_both_ways(a, restarted, START + 5)
+        sender, receiver = (a, restarted) if writer == "the one that stays" else (restarted, a)
+        for tenth in range(3):
+            now = START + life / 10 + tenth / 100
+            deliver(sender, receiver, sender.write(receiver.public, b"early", now), now)
+    receiver.messages()
+    for message in (b"repair", b"one", b"two"):
+        deliver(sender, receiver, sender.write(receiver.public, message, START + 1), START + 1)
+    assert receiver.messages()[-2:] == [b"one", b"two"]
+    check_both_ways(a, restarted, START + 1)
 
 
 def test_a_node_whose_clock_went_back_is_answered_with_an_init() -> None:
@@ -231,6 +270,7 @@ def test_an_old_init_moves_nothing() -> None:
     a, b = ours(1), ours(2)
     (init,) = a.write(b.public, b"hello", START)
     deliver(a, b, [init], START)
+    assert b.messages() == [b"hello"]
     check_both_ways(a, b, START)
     deliver(b, a, b.receive(a.public, init, START + 3), START + 3)
     check_both_ways(a, b, START + 3)
@@ -337,7 +377,7 @@ def test_traffic_ratchets_at_most_once_in_a_while() -> None:
         deliver(b, a, b.write(a.public, b"pong", now), now)
         numbers.append(a.states[b.public]._keys.local_key_seq)
     assert len(a.messages()) == len(b.messages()) == len(times)
-    moves = sum(after - before for before, after in zip(numbers, numbers[1:], strict=False))
+    moves = sum(after - before for before, after in pairwise(numbers))
     assert 2 <= moves <= (times[-1] - START) / ROTATION_INTERVAL + 1
 
 
@@ -359,6 +399,10 @@ def test_a_used_up_counter_moves_to_fresh_keys_and_nothing_is_lost() -> None:
     assert TrafficHeader.decode(first)[:3] == (before[0] + 1, before[1], 1)
     assert deliver(a, b, [last, first], START + 61) == []
     assert b.messages() == [b"last", b"first"]
+    # As with Go, the next ratchet finds A one step too far; that is repaired as ever.
+    deliver(b, a, b.write(a.public, b"pong", START + 61), START + 61)
+    deliver(a, b, a.write(b.public, b"ping", START + 61), START + 61)
+    a.messages(), b.messages()
     check_both_ways(a, b, START + 61)
 
 

@@ -53,9 +53,9 @@ class Node(Endpoint):
             manager._buffers.clear()
         else:
             recorded = state["buffer"]
-            buffer = manager._buffers.setdefault(remote, _Buffer(b"", self.manager._entropy, now))
+            buffer = manager._buffers.setdefault(remote, _Buffer(b"", manager._new_pairs(), now))
             buffer.message = bytes.fromhex(recorded["data"])
-            buffer.send, buffer.next = pair(recorded["current_private"]), pair(recorded["next_private"])
+            buffer.local = pair(recorded["current_private"]), pair(recorded["next_private"])
             buffer.seq = int(recorded["init_seq"])
         manager._buffered_bytes = sum(len(buffer.message) for buffer in manager._buffers.values())
         if state["session"] is None:
@@ -67,7 +67,7 @@ class Node(Endpoint):
         current, following = bytes.fromhex(recorded["current"]), bytes.fromhex(recorded["next"])
         if session is None:
             first = InitPayload(b"", current, following, 0, int(recorded["seq"]))
-            session = Session(first, None, manager._entropy, now)
+            session = Session(first, manager._new_pairs(), manager._entropy, now)
             manager._remember(remote, session, now)
         session.recv, session.send, session.next = (
             pair(recorded[f"{name}_private"]) for name in ("recv", "send", "next")
@@ -101,8 +101,8 @@ class Node(Endpoint):
             if buffer is None
             else {
                 "data": buffer.message.hex(),
-                "current_private": buffer.send.private.hex(),
-                "next_private": buffer.next.private.hex(),
+                "current_private": buffer.local[0].private.hex(),
+                "next_private": buffer.local[1].private.hex(),
                 "init_keySeq": "0",
                 "init_seq": str(buffer.seq),
             }

@@ -25,7 +25,7 @@ class SessionLimits:
     buffers: int = 512
     buffered_bytes: int = 8 << 20
     strangers: int = 4096
-    """Keys without a session whose allowance is remembered."""
+    """Keys without a session to which keys were offered."""
     stranger_inits_per_second: int = 1000
     """Inits per second to keys without a session, all together: anyone can make up such keys."""
     repair_inits_per_second: int = 1000

@@ -17,7 +17,8 @@ or even stop one-way traffic for good:
 * the init of a buffer that has waited for ``INIT_REFRESH`` gets a new ``seq`` (a Go node then answers again);
 * an init that comes too early for its seq, from a node that has no session (it may have restarted twice in a second),
   is answered with an init of ours, which makes it one; Go keeps silent until its own session has ended;
-* traffic from a node for which a message waits is answered with the init of that buffer, not with throw-away keys;
+* the keys of the init that answers traffic without a session are remembered for a while (Go forgets them at once, so
+  that what the other side seals for them is lost until the next second); if a message waits, they are its buffer's;
 * the inits sent to one key, and to all, are limited, as are all tables in number (``limits.py``).
 """
 
@@ -41,7 +42,7 @@ from yggpy.sessions.crypto import (
 )
 from yggpy.sessions.effects import InstallKeys, RemoveKeys, SendMessage, SendPayload, SessionEffect
 from yggpy.sessions.limits import Allowance, SessionLimits
-from yggpy.sessions.session import Session
+from yggpy.sessions.session import LocalPairs, Session
 from yggpy.sessions.traffic import RatchetCase
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.session import InitMessage, InitPayload, MessageType, signed_bytes
@@ -60,19 +61,20 @@ FIRST_MESSAGE_LIMIT = 2048
 """Bytes up to which the first message of a session is kept for that."""
 FIRST_MESSAGE_TIMEOUT = 10.0
 """Age in seconds of a session up to which its first message is sent again."""
+STRANGER_TIMEOUT = 60.0
+"""Seconds for which the keys offered to a node without a session are remembered."""
 EVICTION_SAMPLE = 16
 """Sessions looked at to find one that makes room for a new one."""
 
 
 class _Buffer:
-    """What waits for a session: the newest message, and the key pairs that our init announces."""
+    """What waits for a session: the newest message, and the (send, next) key pairs that our init announces."""
 
-    __slots__ = ("expires", "inits", "made", "message", "next", "send", "seq")
+    __slots__ = ("expires", "inits", "local", "made", "message", "seq")
 
-    def __init__(self, message: bytes, entropy: Callable[[int], bytes], now: float) -> None:
+    def __init__(self, message: bytes, local: LocalPairs, now: float) -> None:
         self.message = message
-        self.send = BoxKeyPair.generate(entropy)
-        self.next = BoxKeyPair.generate(entropy)
+        self.local = local
         self.seq = int(now)
         self.made = now
         self.expires = now + BUFFER_TIMEOUT
@@ -82,6 +84,17 @@ class _Buffer:
         """Give the init a seq that its receiver has not seen."""
         self.seq = int(now)
         self.made = now
+
+
+class _Stranger:
+    """A node that sent traffic without a session: the key pairs that we offered it. They may be those of a buffer."""
+
+    __slots__ = ("expires", "inits", "local")
+
+    def __init__(self, local: LocalPairs, now: float) -> None:
+        self.local = local
+        self.expires = now + STRANGER_TIMEOUT
+        self.inits = Allowance(now)
 
 
 class SessionManager:
@@ -110,7 +123,7 @@ class SessionManager:
         self._expiries: list[tuple[float, bytes]] = []  # one item for each session, never too late, and some stale ones
         self._buffers: OrderedDict[bytes, _Buffer] = OrderedDict()  # in order of their newest message
         self._buffered_bytes = 0
-        self._strangers: OrderedDict[bytes, Allowance] = OrderedDict()
+        self._strangers: OrderedDict[bytes, _Stranger] = OrderedDict()  # in order of their first traffic
         self._stranger_inits = _all_together(self._limits.stranger_inits_per_second)
         self._repair_inits = _all_together(self._limits.repair_inits_per_second)
         self._effects: list[SessionEffect] = []
@@ -140,9 +153,9 @@ class SessionManager:
             self._handle_known(source, session, envelope.message_type, message, now)
             return
         buffer = self._buffers.get(source)
-        local = None if buffer is None else (buffer.send, buffer.next)
-        session = Session(message, local, self._entropy, now)
-        session.crossed = buffer is not None and envelope.message_type is MessageType.INIT
+        local = self._announced(source)
+        session = Session(message, local or self._new_pairs(), self._entropy, now)
+        session.crossed = local is not None and envelope.message_type is MessageType.INIT
         try:
             keys = session.update(message)
         except WeakKeyError:
@@ -229,7 +242,7 @@ class SessionManager:
             return
         buffer = self._buffers.get(dest)
         if buffer is None:
-            buffer = self._buffers[dest] = _Buffer(message, self._entropy, now)
+            buffer = self._buffers[dest] = _Buffer(message, self._announced(dest) or self._new_pairs(), now)
         else:
             self._buffered_bytes -= len(buffer.message)
             buffer.message = message
@@ -241,7 +254,7 @@ class SessionManager:
         while len(self._buffers) > self._limits.buffers or self._buffered_bytes > self._limits.buffered_bytes:
             self._forget_buffer(next(iter(self._buffers)))
         if buffer.inits.take(now):
-            self._send_keys(dest, MessageType.INIT, buffer.send.public, buffer.next.public, 0, buffer.seq)
+            self._send_pairs(dest, buffer.local, buffer.seq)
 
     def session_mismatch(self, source: bytes, now: float) -> None:
         """Traffic from ``source`` fits no key of its session: offer our keys anew (section 9.4, case D)."""
@@ -261,26 +274,35 @@ class SessionManager:
         )
 
     def session_unknown(self, source: bytes, now: float) -> None:
-        """Traffic from ``source``, with which there is no session: make it start one, remembering nothing of it.
-
-        If a message of our own waits for that session, the init announces the keys that wait with it.
-        """
+        """Traffic from ``source``, with which there is no session: make it start one."""
         if source in self._sessions:
             return
-        inits = self._strangers.get(source)
-        if inits is None:
-            inits = self._strangers[source] = Allowance(now)
+        stranger = self._strangers.get(source)
+        if stranger is not None and not stranger.inits.take(now):
+            return
+        if not self._stranger_inits.take(now):
+            return
+        if stranger is None:
+            stranger = self._strangers[source] = _Stranger(self._announced(source) or self._new_pairs(), now)
+            stranger.inits.take(now)
             if len(self._strangers) > self._limits.strangers:
                 self._strangers.popitem(last=False)
-        if not (inits.take(now) and self._stranger_inits.take(now)):
-            return
         buffer = self._buffers.get(source)
-        if buffer is None:
-            current, following = BoxKeyPair.generate(self._entropy), BoxKeyPair.generate(self._entropy)
-        else:
-            current, following = buffer.send, buffer.next
+        if buffer is not None:
             buffer.renew(now)
-        self._send_keys(source, MessageType.INIT, current.public, following.public, 0, int(now))
+        self._send_pairs(source, stranger.local, int(now))
+
+    def _announced(self, remote: bytes) -> LocalPairs | None:
+        """The pairs that our inits have announced to ``remote``, with which there is no session: the same in all."""
+        waiting = self._buffers.get(remote) or self._strangers.get(remote)
+        return None if waiting is None else waiting.local
+
+    def _new_pairs(self) -> LocalPairs:
+        return BoxKeyPair.generate(self._entropy), BoxKeyPair.generate(self._entropy)
+
+    def _send_pairs(self, dest: bytes, local: LocalPairs, seq: int) -> None:
+        send, following = local
+        self._send_keys(dest, MessageType.INIT, send.public, following.public, 0, seq)
 
     def session_ratchet(self, source: bytes, case: RatchetCase, nonce: int, next_public: bytes, now: float) -> None:
         """Traffic with ``nonce`` opened under the remote's next key; in both cases the keys move on (section 9.4)."""
@@ -317,6 +339,11 @@ class SessionManager:
             if buffer.expires > now:
                 break
             self._forget_buffer(dest)
+        while self._strangers:
+            source, stranger = next(iter(self._strangers.items()))
+            if stranger.expires > now:
+                break
+            del self._strangers[source]
 
     def _used_at(self, remote: bytes, session: Session) -> float:
         return max(session.touched, self._last_activity(remote) or 0.0)

@@ -12,13 +12,17 @@ as a whole or, when the remote sent a weak key, not at all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from yggpy.sessions.crypto import BoxKeyPair, WeakKeyError, shared_key
 from yggpy.sessions.limits import Allowance
 from yggpy.sessions.traffic import SessionKeys
 from yggpy.wire.session import InitPayload
 
-__all__ = ["ROTATION_INTERVAL", "Session"]
+__all__ = ["ROTATION_INTERVAL", "LocalPairs", "Session"]
+
+LocalPairs: TypeAlias = tuple[BoxKeyPair, BoxKeyPair]
+"""Our ``send`` and ``next`` pairs."""
 
 ROTATION_INTERVAL = 60.0
 """Seconds that must have passed since the last ratchet before traffic may cause the next."""
@@ -51,17 +55,17 @@ class Session:
     def __init__(
         self,
         first: InitPayload,
-        local: tuple[BoxKeyPair, BoxKeyPair] | None,
+        local: LocalPairs,
         entropy: Callable[[int], bytes],
         now: float,
     ) -> None:
         """Make a session from the first init or ack, which must still be given to ``update``.
 
-        ``local`` are the (send, next) pairs that our own init has announced; without one they are made.
+        ``local`` are the pairs that our own init has announced, or fresh ones.
         """
         self._entropy = entropy
         self.recv = BoxKeyPair.generate(entropy)
-        self.send, self.next = local or (BoxKeyPair.generate(entropy), BoxKeyPair.generate(entropy))
+        self.send, self.next = local
         self.local_key_seq = 0
         self.remote_current = first.current
         self.remote_next = first.next
