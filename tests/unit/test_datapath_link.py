@@ -209,6 +209,21 @@ def test_any_frame_lifts_the_deadline_and_the_next_packet_sets_it_again(owner: O
     assert len(owner.ends) == 1
 
 
+def test_a_process_that_stood_still_reads_before_it_judges(owner: Owner) -> None:
+    owner.send()
+    owner.settle()
+    owner.scheduler.stall(20)
+    owner.scheduler.run_for(0)
+    assert not owner.ends
+    owner.receive(FrameType.KEEPALIVE)  # it had been waiting in the socket
+    owner.scheduler.run_for(60)
+    assert not owner.ends
+    owner.send()
+    owner.scheduler.stall(20)
+    owner.scheduler.run_for(1)
+    assert len(owner.ends) == 1
+
+
 def test_part_of_a_frame_does_not_lift_the_deadline(owner: Owner) -> None:
     owner.send()
     owner.scheduler.run_for(2.0)

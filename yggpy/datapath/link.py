@@ -29,6 +29,9 @@ KEEPALIVE_DELAY = 1.0
 """Seconds after a received frame within which something must be sent back (``peerKeepAliveDelay``)."""
 READ_TIMEOUT = 3.0
 """Seconds after a sent frame within which something must arrive (``peerTimeout``)."""
+STALL_GRACE = 0.5
+"""Seconds by which a timer may be late before this process, not the peer, is taken to have stood still; and the time
+in which what has arrived meanwhile can then be read before the read deadline is judged."""
 FLUSH_THRESHOLD = 65536
 """Bytes of one batch that are worth a write of their own before the batch ends."""
 WRITE_AHEAD_LIMIT = 131072
@@ -228,6 +231,8 @@ class PeerLink:
         if self._closed:
             return
         now = self._scheduler.now()
+        if self._read_by is not None and now >= self._read_by and now - self._timer_at > STALL_GRACE:
+            self._read_by = now + STALL_GRACE
         if self._read_by is not None and now >= self._read_by:
             self.close(LinkEnd(CloseReason.ERROR, f"no answer for {READ_TIMEOUT:g} s (read deadline passed)"))
             return

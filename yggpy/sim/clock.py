@@ -54,6 +54,10 @@ class VirtualScheduler:
                 call.callback()
         self._now = max(self._now, time)
 
+    def stall(self, seconds: float) -> None:
+        """Let ``seconds`` pass in which nothing can run, as in a process that stands still; timers are then late."""
+        self._now += seconds
+
     def run_for(self, seconds: float) -> None:
         """Let ``seconds`` pass."""
         self.run_until(self._now + seconds)
