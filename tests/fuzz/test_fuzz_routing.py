@@ -1,130 +1,167 @@
-"""Well-signed nonsense from hostile peers, mixed with everything the node itself does, in any order.
+"""A router among hostile peers: whatever they send in whatever order, it raises nothing but ``DecodeError``.
 
-Whatever comes: nothing but ``DecodeError`` is raised, what the router sends verifies, its tables keep their limits, and
-what it remembers (coordinates, the Fib) is what it would find anew.
+The peers have real keys, so that signatures, where they are to be good, are good; and what comes out of the router must
+always be frames that can be decoded, for links that are up.
 """
 
 from __future__ import annotations
 
-from random import Random
+import random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.routing_bench import KEYS, SECRETS, Bench, announce, notify
-from yggpy.routing.greedy import Coords
+from tests.fuzz.test_fuzz_wire import KEYS as ANY_KEYS
+from tests.fuzz.test_fuzz_wire import NUMBERS, PACKETS, PATHS
+from tests.unit.routing_bench import KEYS, NOW, Bench, announce, notify, sig_res
 from yggpy.wire.errors import DecodeError
-from yggpy.wire.packets import Announce, BloomFilter, PathBroken, PathLookup, SigReq, Traffic
+from yggpy.wire.frame import FrameType
+from yggpy.wire.packets import MAX_WATERMARK, Announce, PathBroken, PathLookup, PathNotify, SigReq, SigRes, Traffic
 
-LABELS = list(SECRETS)
-NUMBERS = (1, 2, 3, 127, 128, 2**32, 2**63, 2**64 - 2, 2**64 - 1)
-STEPS = 120
+LABELS = st.sampled_from(sorted(KEYS))
+SMALL = st.integers(0, 3)
+LINKS = st.integers(1, 4)
+SEQS = st.one_of(SMALL, NUMBERS)
+
+NODES = st.one_of(LABELS.map(KEYS.__getitem__), ANY_KEYS)
+ROUTES = st.one_of(PATHS, st.lists(st.integers(1, 3), max_size=4).map(tuple))
+
+GOOD_PACKETS: st.SearchStrategy[Any] = st.one_of(
+    st.builds(announce, LABELS, LABELS, SMALL, seq=SEQS, nonce=SMALL),
+    st.builds(notify, LABELS, LABELS, ROUTES, SEQS, ROUTES),
+    st.builds(PathLookup, NODES, NODES, ROUTES),
+    st.builds(PathBroken, ROUTES, st.just(MAX_WATERMARK), NODES, NODES),
+    *(PACKETS[kind] for kind in PACKETS if getattr(kind, "__module__", "").endswith("packets") and kind is not Traffic),
+)
+
+STEPS = st.one_of(
+    st.tuples(st.just("add"), LINKS, LABELS, SMALL),
+    st.tuples(st.just("remove"), LINKS),
+    st.tuples(st.just("packet"), LINKS, GOOD_PACKETS),
+    st.tuples(st.just("answer"), LINKS, SMALL),
+    st.tuples(st.just("bytes"), LINKS, st.integers(0, 12), st.binary(max_size=200)),
+    st.tuples(st.just("tick"), st.sampled_from([1.0, 2.0, 61.0, 241.0, 301.0])),
+    st.tuples(st.just("search"), NODES),
+    st.tuples(st.just("missing"), NODES, st.binary(max_size=40)),
+    st.tuples(st.just("stuck"), PACKETS[Traffic]),
+)
 
 
-class World:
-    """One router and its peers, who may be anybody, in all their links at once."""
-
-    def __init__(self, seed: int) -> None:
-        self.chance = Random(seed)
-        self.own = self.chance.choice(LABELS)
-        self.max_infos = self.chance.choice((2, 3, 5, 1000))
-        self.bench = Bench(self.own, max_infos=self.max_infos)
-        self.links: dict[int, str] = {}
-        self.next_link = 1
-
-    def step(self) -> None:
-        """Let one thing happen."""
-        bench, router, chance = self.bench, self.bench.router, self.chance
-        match chance.randrange(12):
-            case 0:
-                peer = chance.choice([label for label in LABELS if label != self.own])
-                bench.add(self.next_link, peer, chance.choice((0, 0, 5, 255)))
-                self.links[self.next_link] = peer
-                self.next_link += 1
-            case 1:
-                bench.now += chance.choice((0.0, 0.3, 1.0, 61.0, 241.0, 301.0))
-                router.tick(bench.now)
-            case 2:
-                router.lookup(chance.choice((self.key(), chance.randbytes(32))), bench.now)
-            case 3:
-                router.path_missing(self.key(), chance.randbytes(chance.choice((0, 5, 900))), bench.now)
-            case 4:
-                traffic = Traffic(self.coords(), self.coords(), self.key(), self.key(), self.number(), b"x")
-                router.traffic_unroutable(traffic, bench.now)
-            case 5 if self.links:
-                self.remove(chance.choice(list(self.links)))
-            case _ if self.links:
-                self.hear(chance.choice(list(self.links)))
-
-    def hear(self, link_id: int) -> None:
-        """Let a frame arrive; a ``DecodeError`` costs the link."""
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, max_size=60))
+def test_hostile_peers_cause_nothing_but_decode_errors(steps: list[tuple[Any, ...]]) -> None:
+    bench = Bench("k5", max_infos=6)
+    peers: dict[int, str] = {}
+    for step in steps:
+        kind, arguments = step[0], step[1:]
+        before = set(peers)
         try:
-            if self.chance.random() < 0.15:
-                self.bench.answer(link_id, port=self.number())
-            else:
-                self.bench.receive(link_id, self.packet())
+            perform(bench, peers, kind, arguments)
         except DecodeError:
-            self.remove(link_id)
-
-    def packet(self) -> Any:
-        chance = self.chance
-        match chance.randrange(9):
-            case 0 | 1 | 2:
-                key, parent = chance.choice(LABELS), chance.choice(LABELS)
-                port = 0 if key == parent else self.number()
-                return announce(key, parent, port, seq=self.number(), nonce=self.number())
-            case 3:
-                return SigReq(self.number(), self.number())
-            case 4:
-                return BloomFilter(tuple(chance.choice((0, 2**64 - 1, chance.getrandbits(64))) for _ in range(128)))
-            case 5:
-                return PathLookup(self.key(), chance.choice((self.key(), chance.randbytes(32))), self.coords())
-            case 6 | 7:
-                dest = chance.choice((self.own, chance.choice(LABELS)))
-                return notify(chance.choice(LABELS), dest, self.coords(), self.number(), self.coords())
-            case _:
-                source = chance.choice((KEYS[self.own], self.key()))
-                return PathBroken(self.coords(), self.number(), source, self.key())
-
-    def remove(self, link_id: int) -> None:
-        self.bench.remove(link_id)
-        del self.links[link_id]
-
-    def key(self) -> bytes:
-        return KEYS[self.chance.choice(LABELS)]
-
-    def number(self) -> int:
-        return self.chance.choice(NUMBERS)
-
-    def coords(self) -> Coords:
-        """Return coordinates of somebody near, or of nobody."""
-        fib = self.bench.router.fib
-        nowhere = tuple(self.number() for _ in range(self.chance.randrange(5)))
-        return self.chance.choice([fib.self_path, nowhere, *(link.path for link in fib.links)])
-
-    def check(self) -> None:
-        """Look at what was sent, at the limits, and at what is remembered."""
-        for sent in self.bench.frames():
-            if isinstance(sent.packet, Announce):
-                assert sent.packet.verify()
-        router = self.bench.router
-        assert router.routing_entries <= self.max_infos
-        walk = router._tree.root_and_coords  # the same as ``coords``, without the memory
-        assert router.fib.self_path == walk(router.public_key)[1]
-        for link in router.fib.links:
-            assert link.path == walk(link.key)[1]
-        assert [link.link_id for link in router.fib.links] == list(self.links)
+            bench.remove(arguments[0])
+            peers.pop(arguments[0], None)
+        for sent in bench.frames():  # decodes them all
+            assert sent.link_id in before.union(peers)
+        assert bench.router.routing_entries <= 6
+        fib = bench.router.fib
+        assert {link.link_id for link in fib.links} == set(peers)
+        assert fib.next_hop((1, 2, 3), MAX_WATERMARK)[1] < MAX_WATERMARK
+        assert KEYS["k5"] in bench.router.known_keys()
 
 
-@given(st.integers(0, 2**32))
+def perform(bench: Bench, peers: dict[int, str], kind: str, arguments: tuple[Any, ...]) -> None:
+    router = bench.router
+    match kind, arguments:
+        case "add", (link_id, label, priority):
+            if link_id not in peers and label != bench.own:
+                peers[link_id] = label
+                bench.add(link_id, label, priority)
+        case "remove", (link_id,):
+            peers.pop(link_id, None)
+            bench.remove(link_id)
+        case "packet", (link_id, packet):
+            bench.receive(link_id, packet)
+        case "answer", (link_id, port):
+            if link_id in peers:
+                bench.answer(link_id, port=port)
+        case "bytes", (link_id, frame_type, data):
+            router.handle_frame(link_id, frame_type, data, bench.now)
+        case "tick", (seconds,):
+            bench.now += seconds
+            router.tick(bench.now)
+        case "search", (key,):
+            router.lookup(key, bench.now)
+        case "missing", (key, payload):
+            router.path_missing(key, payload, bench.now)
+        case "stuck", (traffic,):
+            router.traffic_unroutable(traffic, bench.now)
+        case _:
+            raise AssertionError(kind)
+
+
 @settings(max_examples=60, deadline=None)
-def test_hostile_peers_break_nothing(seed: int) -> None:
-    world = World(seed)
-    for _ in range(STEPS):
-        world.step()
-        world.check()
-    for link_id in list(world.links):
-        world.remove(link_id)
-    world.bench.tick(400)
-    assert (world.bench.router.routing_entries, world.bench.router.paths()) == (1, [])
+@given(st.randoms(use_true_random=False))
+def test_a_long_walk_among_busy_peers(chance: random.Random) -> None:
+    """Peers that mostly play by the rules, so that the router gets to states that random bytes do not reach."""
+    bench = Bench("k5", max_infos=8)
+    labels = [label for label in KEYS if label != "k5"]
+    peers: dict[int, str] = {}
+    for _ in range(120):
+        link_id = chance.randint(1, 5)
+        try:
+            match chance.randint(0, 7):
+                case 0 if link_id not in peers:
+                    peers[link_id] = chance.choice(labels)
+                    bench.add(link_id, peers[link_id])
+                case 1 if chance.random() < 0.3 and link_id in peers:
+                    del peers[link_id]
+                    bench.remove(link_id)
+                case 2 if link_id in peers:
+                    bench.answer(link_id, chance.random() / 10, port=chance.randint(1, 5))
+                case 3:
+                    bench.receive(link_id, an_announce(chance, [*labels, "k5"]))
+                case 4:
+                    one, two = chance.choice(labels), chance.choice([*labels, "k5"])
+                    bench.receive(link_id, PathLookup(KEYS[one], KEYS[two], tuple(chance.choices((1, 2), k=2))))
+                case 5:
+                    bench.receive(link_id, a_notify(chance, labels))
+                case 6:
+                    bench.router.path_missing(KEYS[chance.choice(labels)], b"payload", bench.now)
+                case _:
+                    bench.tick(chance.choice((1, 1, 1, 5)))
+        except DecodeError:  # an honest-looking announcement with port 0
+            bench.remove(link_id)
+            peers.pop(link_id, None)
+        bench.frames()
+        own = [entry for entry in bench.router.tree() if entry.key == KEYS["k5"]]
+        assert len(own) == 1
+    for link_id in list(peers):
+        bench.remove(link_id)
+    bench.tick(400)
+    # All have gone and all that they said has expired: what is left is a tree of one, and it is quiet.
+    assert bench.parent == "k5" and bench.router.routing_entries == 1
+    assert bench.router.paths() == [] and bench.router.fib.links == ()
+    assert bench.now > NOW + 400
+
+
+def an_announce(chance: random.Random, labels: list[str]) -> Announce:
+    key, parent = chance.choices(labels, k=2)
+    return announce(key, parent, chance.randint(0, 3), seq=chance.randint(1, 9), nonce=chance.randint(0, 3))
+
+
+def a_notify(chance: random.Random, labels: list[str]) -> PathNotify:
+    return notify(chance.choice(labels), "k5", tuple(chance.choices((1, 2), k=2)), chance.randint(1, 9))
+
+
+def test_an_old_answer_that_comes_back_is_only_an_old_answer() -> None:
+    """Replayed frames of an earlier link: nothing but a stale request's answer."""
+    bench = Bench("k5")
+    bench.join(1, "k0")
+    (request,) = {bench._requests[1]}
+    stale = sig_res(SigReq(1, request.nonce), "k5", "k0")
+    assert isinstance(stale, SigRes)
+    for _ in range(3):
+        bench.router.handle_frame(1, FrameType.SIG_RES, stale.encode(), bench.now)
+    bench.tick()
+    assert bench.seq == 2 and bench.frames() == []
