@@ -1,6 +1,6 @@
 """Sessions under steady traffic for longer than every timer: key rotations each minute, a tree refresh after four.
 
-Go, ours, and both mixed stand side by side, each as two leaves of a router. Ours may lose nothing that Go does not lose.
+Go, ours, and both mixed stand side by side, each as two leaves of a router. Ours may lose nothing that Go does not.
 """
 
 from __future__ import annotations

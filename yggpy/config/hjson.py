@@ -47,11 +47,13 @@ class Shape:
 ANY = Shape()
 TEXT = Shape(text=True)
 
-_SPACE = re.compile(r"(?:[\x01-\x20]++|#[^\n]*+|//[^\n]*+|/\*.*?(?:\*/|\Z))*+", re.DOTALL)
+# No possessive repeat of a group here: Python 3.11.2, which is Debian 12's, gets those wrong. None is needed, since the
+# alternatives begin with different characters and nothing follows for which the matcher would go back.
+_SPACE = re.compile(r"(?:[\x01-\x20]++|#[^\n]*+|//[^\n]*+|/\*.*?(?:\*/|\Z))*", re.DOTALL)
 _KEY = re.compile(r"[^\x00-\x20{}\[\],:]++")
 _BLANKS = re.compile(r"[\x01-\x20]*+")
 _LINE = re.compile(r"[^\r\n]*+")
-_TOKEN = re.compile(r"(?:[^,}\]#/\r\n]|/(?![/*]))*+")
+_TOKEN = re.compile(r"[^,}\]#/\r\n]*+(?:/(?![/*])[^,}\]#/\r\n]*+)*")
 """The part of a line that may be a number or a keyword: up to what could end it."""
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?")
 _CHUNKS = {'"': re.compile(r'[^"\\\r\n]*+'), "'": re.compile(r"[^'\\\r\n]*+")}
