@@ -98,7 +98,9 @@ async def test_a_full_ring_drops_without_an_error(device: Device) -> None:
     assert device.errors == []
 
 
-@pytest.mark.parametrize(("code", "is_fatal"), [(errno.EINVAL, False), (errno.ENOBUFS, False), (errno.EBADFD, True)])
+@pytest.mark.parametrize(
+    ("code", "is_fatal"), [(errno.EINVAL, False), (errno.ENOBUFS, False), (errno.EIO, False), (errno.EBADFD, True)]
+)
 async def test_a_refused_packet_is_no_failure_of_the_device(
     device: Device, monkeypatch: pytest.MonkeyPatch, code: int, is_fatal: bool
 ) -> None:

@@ -21,8 +21,9 @@ TUN_PAUSE_LIMIT = 0.05
 """Longest time in seconds for which a congested link may hold up the reading."""
 MAX_TUN_PACKET = 65535
 
-# What a TUN device answers to a packet that it does not like, as opposed to a device that is gone.
-_PACKET_ERRORS = frozenset((errno.EINVAL, errno.ENOBUFS, errno.ENOMEM))
+# What a TUN device answers to a packet that it does not like, or (EIO) while the interface is set down, as opposed to
+# a device that is gone.
+_PACKET_ERRORS = frozenset((errno.EINVAL, errno.EIO, errno.ENOBUFS, errno.ENOMEM))
 
 
 class TunPort:
