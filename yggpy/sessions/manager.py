@@ -12,7 +12,8 @@ or even stop one-way traffic for good:
 * an init with the seq of the last accepted one but a higher key number is accepted: it says that the sender's keys have
   moved on within the same second;
 * the first message of a session is sent once more when the other side answers it with an init, which says that it could
-  not be read (should it mean a later packet, the first one arrives twice, as any datagram may);
+  not be read (should it mean a later packet, the first one arrives twice, as any datagram may); but not to a node that
+  has begun a new life meanwhile, and comes with keys that this session does not know;
 * a repeated init that was already accepted is answered with the ack again (its first ack may be lost);
 * the init of a buffer that has waited for ``INIT_REFRESH`` gets a new ``seq`` (a Go node then answers again);
 * an init that comes too early for its seq, from a node that has no session (it may have restarted twice in a second),
@@ -180,6 +181,8 @@ class SessionManager:
         if message.seq > session.seq or (
             is_init and message.seq == session.seq and message.key_seq > session.init_key_seq
         ):
+            # A node that lost its session has other keys. It may have had the first message in its former life.
+            is_same_life = message.key_seq > 0 or message.current == session.init_current
             try:
                 keys = session.update(message)
             except WeakKeyError:
@@ -190,7 +193,7 @@ class SessionManager:
             first_message, session.first_message = session.first_message, None
             if is_init:
                 self._send_ack(source, session, now)
-                if first_message is not None and now - session.since < FIRST_MESSAGE_TIMEOUT:
+                if first_message is not None and is_same_life and now - session.since < FIRST_MESSAGE_TIMEOUT:
                     self._effects.append(SendMessage(source, first_message))
         elif (
             is_init
