@@ -470,6 +470,39 @@ async def test_accept_survives_a_lack_of_descriptors(
     assert lines(caplog, logging.ERROR) == [f"Cannot accept on {listener.address}: too many open files; trying again"]
 
 
+async def test_a_flood_of_connections_leaves_the_loop_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accepting does not wait while connections are there, and whoever makes them may be faster than we are."""
+    flood, others = 500, 0
+
+    class Silent:
+        def __init__(self, port: int) -> None:
+            self.remote_address = f"192.0.2.1:{port}"
+
+        async def open(self) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        def close(self) -> None:
+            pass
+
+    async with Side(KEY_B) as server:
+        listener = await server.manager.listen("tcp://127.0.0.1:0")
+        accepted: list[int] = []
+
+        async def accept() -> Silent:
+            if len(accepted) == flood:
+                await asyncio.get_running_loop().create_future()
+            accepted.append(others)
+            return Silent(len(accepted))
+
+        monkeypatch.setattr(listener._acceptor, "accept", accept)
+        with client(listener.port):  # ends the accept that was under way
+            async with asyncio.timeout(5):
+                while len(accepted) < flood:
+                    others += 1
+                    await asyncio.sleep(0)
+        assert len(set(accepted)) > flood // 10
+
+
 # -- adopt, close --------------------------------------------------------------------------------------------
 
 

@@ -119,6 +119,7 @@ class Listener:
                 continue
             failing = False
             self._admit(pending)
+            await asyncio.sleep(0)  # taking a caller who is there already does not wait: a flood must not hold the loop
 
     def _stopped(self, accepting: asyncio.Task[None]) -> None:
         """Nobody waits in ``accept`` any more, even if nobody ever did."""
