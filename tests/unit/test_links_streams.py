@@ -7,6 +7,7 @@ import hashlib
 import socket
 import ssl
 import struct
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -15,7 +16,7 @@ from tests.unit.links_fakes import KEY_A, KEY_B, socket_pair, stream_and_socket,
 from yggpy.datapath import streams
 from yggpy.datapath.base import CloseReason, LinkEnd, StreamClosed, TlsParameters
 from yggpy.datapath.socktext import error_text, join_host_port, network_of, operation_error, sockaddr_text
-from yggpy.datapath.streams import MAX_BUFFERED, SocketStream, open_stream
+from yggpy.datapath.streams import MAX_BUFFERED, READ_BUFFER, SocketStream, open_stream
 from yggpy.links.tls import make_identity
 
 
@@ -228,6 +229,25 @@ async def test_closing_within_on_data_ends_deliveries() -> None:
     await asyncio.sleep(0.01)
     assert sink.calls == 1
     assert sink.end is None
+
+
+async def test_idle_streams_hold_no_read_buffer_each() -> None:
+    """Strangers may have thousands of links with us."""
+    pairs = [await stream_pair(tls=False) for _ in range(20)]
+    tracemalloc.start()
+    try:
+        sinks = [Sink(stream) for pair in pairs for stream in pair]
+        assert tracemalloc.get_traced_memory()[0] < 2 * READ_BUFFER
+    finally:
+        tracemalloc.stop()
+    for number, (one, two) in enumerate(pairs):
+        one.write(b"%d" % number * 100)
+        two.write(b"%d" % number * 200)
+    await until(lambda: all(sink.data for sink in sinks))
+    for number, (at_one, at_two) in enumerate(zip(sinks[::2], sinks[1::2], strict=True)):
+        assert (at_one.data, at_two.data) == (b"%d" % number * 200, b"%d" % number * 100)
+    for stream in (stream for pair in pairs for stream in pair):
+        stream.close()
 
 
 async def test_read_ahead_is_delivered_within_start_and_may_close() -> None:

@@ -22,6 +22,7 @@ import os
 import socket
 import ssl
 import tempfile
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -103,6 +104,16 @@ def _wrap(sock: socket.socket, tls: TlsParameters) -> ssl.SSLSocket:
         else:
             name = None if not name or name.startswith(".") else name
     return _client_context().wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+
+
+class _Scratch(threading.local):
+    """The read buffer of a thread, and so of its event loop: what is in it is used up before another stream reads."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ_BUFFER))
+
+
+_scratch = _Scratch()
 
 
 # -- streams -------------------------------------------------------------------------------------------------
@@ -287,7 +298,7 @@ class SocketStream:
     ) -> None:
         """See ``ByteStream``. What was read ahead is delivered before this returns."""
         self._on_data, self._on_end, self._on_writable = on_data, on_end, on_writable
-        self._view = memoryview(bytearray(READ_BUFFER))
+        self._view = _scratch.view
         ahead = bytes(self._ahead)
         self._ahead.clear()
         if ahead:
