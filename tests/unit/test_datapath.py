@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.datapath_bench import OWN, REMOTE, THIRD, Bench, ipv6, session_in_step, traffic_of
 from yggpy.address import Address, Subnet
-from yggpy.datapath.base import CloseReason, LinkCounters, LinkEnd, SessionCounters
+from yggpy.datapath.base import MAX_KEPT_BYTES, CloseReason, LinkCounters, LinkEnd, SessionCounters
 from yggpy.sessions.traffic import RatchetCase, TrafficState
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.frame import MAX_FRAME_SIZE, FrameType
@@ -69,6 +69,41 @@ def test_a_removed_path_is_forgotten_with_its_payload(bench: Bench) -> None:
     bench.datapath.set_path(REMOTE, (1,))
     assert bench.take() == [("path_missing", REMOTE, b"\x01next")]
     assert peer.frames() == []
+
+
+def test_the_payloads_kept_for_a_new_path_are_bounded_in_bytes(bench: Bench) -> None:
+    peer = bench.link(1, REMOTE, (1,))
+    nodes = [bytes([number]) * 32 for number in range(200)]
+    large = bytes(MAX_KEPT_BYTES // 128)
+    for node in nodes:
+        bench.datapath.set_path(node, (1, 5))
+        bench.datapath.send_payload(node, large)
+    bench.datapath.send_payload(nodes[0], INIT)  # its large one is not kept any more; this one fits beside 127 others
+    for node in nodes:
+        bench.take()
+        peer.frames()
+        bench.datapath.set_path(node, (1, 6))
+        bench.take()
+        kept = INIT if node == nodes[0] else large
+        expected = [kept] if node == nodes[0] or node in nodes[-127:] else []
+        assert [traffic.payload for traffic in traffic_of(peer.frames())] == expected
+
+
+def test_a_forgotten_payload_makes_room_for_others(bench: Bench) -> None:
+    peer = bench.link(1, REMOTE, (1,))
+    large = bytes(MAX_KEPT_BYTES // 128)
+    bench.datapath.set_path(THIRD, (1, 5))
+    bench.datapath.send_payload(THIRD, INIT)
+    for _ in range(2 * 128):
+        bench.datapath.set_path(REMOTE, (1,))
+        bench.datapath.send_payload(REMOTE, large)
+        bench.datapath.send_payload(REMOTE, large)
+        bench.datapath.remove_path(REMOTE)
+        bench.take()
+    peer.frames()
+    bench.datapath.set_path(THIRD, (1, 6))
+    bench.take()
+    assert [traffic.payload for traffic in traffic_of(peer.frames())] == [INIT]
 
 
 def test_a_payload_that_nobody_is_nearer_to_is_unroutable(bench: Bench) -> None:

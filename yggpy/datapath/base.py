@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from yggpy.wire.packets import Traffic
 
 __all__ = [
+    "MAX_KEPT_BYTES",
     "ByteStream",
     "CloseReason",
     "Datapath",
@@ -36,6 +37,10 @@ __all__ = [
     "TlsIdentity",
     "TlsParameters",
 ]
+
+MAX_KEPT_BYTES = 8 << 20
+"""Bytes of the last payloads kept for all paths together (see ``set_path``); beyond that, those of the paths that have
+kept one for longest are forgotten."""
 
 
 class StreamClosed(ConnectionError):
@@ -241,7 +246,10 @@ class Datapath(Protocol):
         ...
 
     def set_path(self, dest: bytes, path: tuple[int, ...]) -> None:
-        """Install or replace the coordinates of ``dest``; the last payload sent to it is sent again (protocol 7)."""
+        """Install or replace the coordinates of ``dest``; the last payload sent to it is sent again (protocol 7).
+
+        For that each path keeps its last payload, within ``MAX_KEPT_BYTES``.
+        """
         ...
 
     def remove_path(self, dest: bytes) -> None:

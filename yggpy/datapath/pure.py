@@ -23,6 +23,7 @@ from collections.abc import Callable
 from yggpy.address import Address, Subnet
 from yggpy.clock import Scheduler
 from yggpy.datapath.base import (
+    MAX_KEPT_BYTES,
     ByteStream,
     CloseReason,
     DatapathUpcalls,
@@ -106,6 +107,9 @@ class PureDatapath:
         self._fib = Fib((), ())
         self._from_bytes = _ZERO_PATH
         self._remotes: dict[bytes, _Remote] = {}
+        self._keepers: dict[bytes, _Remote] = {}
+        """The remotes that keep a payload, by key, the longest keeping first."""
+        self._kept_bytes = 0
         self._by_address: dict[bytes, _Remote] = {}
         self._by_subnet: dict[bytes, _Remote] = {}
         self._mtu = DEFAULT_MTU
@@ -214,7 +218,7 @@ class PureDatapath:
         remote = self._remotes.get(dest)
         if remote is not None:
             remote.path = None
-            remote.kept_payload = None
+            self._forget_payload(remote)
             remote.last_traffic = None
             self._release(remote)
 
@@ -300,7 +304,7 @@ class PureDatapath:
         if len(payload) > MAX_TRAFFIC_PAYLOAD:
             return
         assert remote.path is not None
-        remote.kept_payload = payload
+        self._keep_payload(remote, payload)
         link_id, watermark = self._fib.next_hop(remote.path, MAX_WATERMARK)
         if link_id is None:
             self._arrived(remote.path, remote.key, payload)
@@ -317,6 +321,22 @@ class PureDatapath:
         frame = b"".join((encode_uvarint(size), head, payload))
         if not link.send_queued(_TRAFFIC, frame, size - 1, self._own_key, remote.key):
             self._congested = link
+
+    def _keep_payload(self, remote: _Remote, payload: bytes) -> None:
+        if remote.kept_payload is None:
+            self._keepers[remote.key] = remote
+        else:
+            self._kept_bytes -= len(remote.kept_payload)
+        remote.kept_payload = payload
+        self._kept_bytes += len(payload)
+        while self._kept_bytes > MAX_KEPT_BYTES:
+            self._forget_payload(next(iter(self._keepers.values())))
+
+    def _forget_payload(self, remote: _Remote) -> None:
+        if remote.kept_payload is not None:
+            self._kept_bytes -= len(remote.kept_payload)
+            remote.kept_payload = None
+            del self._keepers[remote.key]
 
     def _arrived(self, path: tuple[int, ...], dest: bytes, payload: bytes) -> None:
         """Our own packet ends here: addressed to ourselves, or nobody is nearer to where it should go."""
