@@ -414,6 +414,16 @@ def test_a_packet_longer_than_the_mtu_is_answered(bench: Bench) -> None:
     assert bench.take() == [("ipv6_received", REMOTE, exact)]
 
 
+def test_a_long_packet_with_a_forged_source_is_not_answered(bench: Bench) -> None:
+    """The answer would go to whomever the sender names, and search for as many nodes as it names."""
+    peer = bench.link(1, REMOTE, (1,))
+    remote = bench.session(REMOTE)
+    bench.datapath.set_path(REMOTE, (1,))
+    peer.send(FrameType.TRAFFIC, to_us(remote.seal(b"\x01" + ipv6(THIRD_ADDRESS, OWN_ADDRESS, bytes(1241)))))
+    assert bench.take() == [("source_learned", REMOTE)]
+    assert traffic_of(peer.frames()) == []
+
+
 def test_two_keys_with_one_address_do_not_remove_each_other(bench: Bench) -> None:
     bench.datapath.set_address(REMOTE, THIRD_ADDRESS, THIRD_ADDRESS.subnet)
     bench.datapath.set_address(THIRD, THIRD_ADDRESS, THIRD_ADDRESS.subnet)

@@ -476,15 +476,14 @@ class PureDatapath:
         )
 
     def _deliver_ipv6(self, remote: _Remote, packet: bytes, now: float) -> None:
-        if len(packet) > self._mtu:
-            self.send_ipv6(packet_too_big(packet, self._mtu))
-            return
         if remote.address is None:
             self._up.source_learned(remote.key)
         remote.last_used = now
         if packet[8:24] != remote.address and packet[8:16] != remote.subnet:
             return
-        if self._tun is None:
+        if len(packet) > self._mtu:  # only now, unlike Go: a forged source could send the answer anywhere
+            self.send_ipv6(packet_too_big(packet, self._mtu))
+        elif self._tun is None:
             self._up.ipv6_received(remote.key, packet)
         else:
             self._tun.write(packet)
