@@ -36,6 +36,8 @@ MAX_DATAGRAM = MAX_MESSAGE - 1
 """Longest datagram that ``Node.send`` takes, in bytes (one byte of each message is its type)."""
 RECEIVE_QUEUE_LIMIT = 1024
 """Datagrams, and IPv6 packets, that may wait for ``receive``; when full, newly arrived ones are dropped."""
+RECEIVE_QUEUE_BYTES = 8 << 20
+"""Bytes of all those datagrams, and of all those packets. Same policy."""
 RATE_INTERVAL = 1.0
 """Seconds over which ``getPeers`` measures rates."""
 MIN_MTU = 1280
@@ -69,16 +71,19 @@ class _Inbox(Generic[_T]):
     """A bounded queue whose readers are told when the node closes."""
 
     def __init__(self) -> None:
-        self._items: deque[_T] = deque()
+        self._items: deque[tuple[_T, int]] = deque()
+        self._bytes = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
         self.dropped = 0
 
-    def put(self, item: _T) -> None:
-        if len(self._items) >= RECEIVE_QUEUE_LIMIT:
+    def put(self, item: _T, size: int) -> None:
+        """Add an item of ``size`` bytes, if there is room."""
+        if len(self._items) >= RECEIVE_QUEUE_LIMIT or self._bytes + size > RECEIVE_QUEUE_BYTES:
             self.dropped += 1
             return
-        self._items.append(item)
+        self._items.append((item, size))
+        self._bytes += size
         self._wake()
 
     async def get(self) -> _T:
@@ -87,8 +92,17 @@ class _Inbox(Generic[_T]):
                 raise NodeClosedError("the node is closed")
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
-            await waiter
-        return self._items.popleft()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+                else:
+                    self._wake()  # what came for this reader is for the next one
+                raise
+        item, size = self._items.popleft()
+        self._bytes -= size
+        return item
 
     def close(self) -> None:
         self._closed = True
@@ -352,11 +366,11 @@ class Node:
 
     def ipv6_received(self, source: bytes, packet: bytes) -> None:
         """Keep a packet for ``receive_packet``."""
-        self._packets.put(packet)
+        self._packets.put(packet, len(packet))
 
     def datagram_received(self, source: bytes, data: bytes) -> None:
         """Keep a datagram for ``receive``."""
-        self._datagrams.put((source, data))
+        self._datagrams.put((source, data), len(data))
 
     def lookup_seen(self, source: bytes, path: tuple[int, ...]) -> None:
         """Path look-ups are not recorded yet: the ``lookups`` command is not part of the admin socket."""

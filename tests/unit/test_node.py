@@ -11,7 +11,7 @@ import pytest
 from yggpy import testing
 from yggpy.address import Address
 from yggpy.keys import PrivateKey
-from yggpy.node import MAX_DATAGRAM, Node, NodeClosedError
+from yggpy.node import MAX_DATAGRAM, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LIMIT, Node, NodeClosedError
 from yggpy.sessions.crypto import seal_box
 from yggpy.sessions.traffic import TrafficState
 from yggpy.wire.handshake import encode_handshake
@@ -146,6 +146,44 @@ async def test_readers_learn_that_the_node_is_closed() -> None:
             await reading
         with pytest.raises(NodeClosedError):
             await node.receive_packet()
+
+
+async def test_a_reader_that_gives_up_when_its_datagram_comes_leaves_it_to_the_next() -> None:
+    async with testing.nodes(1) as (node,):
+        first, second = (asyncio.create_task(node.receive()) for _ in range(2))
+        await asyncio.sleep(0)
+        node.datagram_received(node.public_key, b"for one of them")
+        first.cancel()
+        async with asyncio.timeout(WAIT):
+            assert await second == (node.public_key, b"for one of them")
+
+
+async def test_readers_that_gave_up_are_forgotten() -> None:
+    async with testing.nodes(1) as (node,):
+        for _ in range(100):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await node.receive()
+        assert not node._datagrams._waiters
+
+
+async def test_datagrams_that_nobody_receives_are_bounded_in_number_and_bytes() -> None:
+    """A daemon never receives any, and anybody may send it some."""
+    async with testing.nodes(1) as (node,):
+        size = RECEIVE_QUEUE_BYTES // 100
+        for number in range(200):
+            node.datagram_received(node.public_key, number.to_bytes(size, "big"))
+            node.ipv6_received(node.public_key, number.to_bytes(size, "big"))
+        for number in range(100):
+            assert (await node.receive())[1] == (await node.receive_packet()) == number.to_bytes(size, "big")
+        for number in range(RECEIVE_QUEUE_LIMIT + 1):
+            node.datagram_received(node.public_key, b"%d" % number)
+        for number in range(RECEIVE_QUEUE_LIMIT):
+            assert (await node.receive())[1] == b"%d" % number
+        for reading in (node.receive(), node.receive_packet()):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await reading
 
 
 async def test_a_link_that_ends_while_it_is_made_is_forgotten() -> None:
