@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,10 @@ def _ping_result(space: Space, process: subprocess.Popen[bytes], limit: float) -
         process.send_signal(signal.SIGINT)  # it then prints its summary
         data, _ = process.communicate()
     space.forget(process)
+    return _parse_ping(data)
+
+
+def _parse_ping(data: bytes) -> PingResult:
     output = data.decode(errors="replace")
     found = _SUMMARY.search(output)
     if found is None:
@@ -151,14 +156,19 @@ class PingStream:
 
     def __init__(self, source: MeshNode, dest: MeshNode, *, interval: float = 0.1, size: int = 56) -> None:
         self._space = source.space
-        self._process = source.space.popen(
-            ["ping", "-6", "-n", "-D", "-i", str(interval), "-s", str(size), dest.address]
-        )
+        # Not a pipe: nobody would read it, and a full one stops ping.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115
+        command = ["ping", "-6", "-n", "-D", "-i", str(interval), "-s", str(size), dest.address]
+        self._process = source.space.popen(command, output=self._output)
 
     def stop(self) -> tuple[PingResult, list[tuple[int, float]]]:
         """End it; return the totals and the replies as (sequence number, Unix time of its coming)."""
         self._process.send_signal(signal.SIGINT)
-        result = _ping_result(self._space, self._process, 10)
+        self._process.wait(10)
+        self._space.forget(self._process)
+        with self._output:
+            self._output.seek(0)
+            result = _parse_ping(self._output.read())
         return result, [(int(number), float(at)) for at, number, _ in _REPLY.findall(result.output)]
 
 

@@ -19,6 +19,7 @@ SETUPS = {"go": (GO, GO, GO), "ours": (OURS, OURS, OURS), "mixed": (OURS, GO, "0
 DURATION = 330.0
 """Seconds; more than the 240 between tree refreshes, the 300 of a session's age, and five key rotations."""
 SETTLING = 3.0
+INTERVAL = 0.1
 
 
 @pytest.mark.soak
@@ -37,14 +38,19 @@ def test_sessions_survive(lab: Lab) -> None:
     time.sleep(SETTLING)
 
     streams = {
-        name: (PingStream(one, other, size=1000), PingStream(other, one, size=30000))
+        name: (
+            PingStream(one, other, interval=INTERVAL, size=1000),
+            PingStream(other, one, interval=INTERVAL, size=30000),
+        )
         for name, (one, other) in leaves.items()
     }
     time.sleep(DURATION)
-    lost = {name: sum(stream.stop()[0].lost for stream in pair) for name, pair in streams.items()}
+    totals = {name: [stream.stop()[0] for stream in pair] for name, pair in streams.items()}
+    lost = {name: sum(total.lost for total in pair) for name, pair in totals.items()}
     print(lost)
 
     for name, (one, other) in leaves.items():
+        assert min(total.sent for total in totals[name]) > 0.9 * DURATION / INTERVAL, "the pings did not go on"
         assert lost[name] <= lost["go"], f"{name}: {lost}"
         session = next(s for s in one.admin("getsessions")["sessions"] if s["key"] == other.public_key.hex())
         assert session["uptime"] > DURATION, f"{name}: the session was replaced underway"
