@@ -111,11 +111,13 @@ class Core:
         if self._closed:
             return
         now = self._scheduler.now()
-        self.router.tick(now)
-        self.sessions.tick(now)
-        self.keystore.tick(now)
-        self._pump()
-        self._schedule_tick()
+        try:
+            self.router.tick(now)
+            self.sessions.tick(now)
+            self.keystore.tick(now)
+            self._pump()
+        finally:  # a defect in one tick must not be the end of all
+            self._schedule_tick()
 
     # -- links -------------------------------------------------------------------------------------------
 

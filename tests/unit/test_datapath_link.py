@@ -251,6 +251,21 @@ def test_a_rejected_frame_closes_the_link_and_nothing_behind_it_is_read(owner: O
     assert owner.ends == [LinkEnd(CloseReason.ERROR, "bad signature")]
 
 
+def test_a_defect_in_handling_a_frame_ends_the_link_and_is_not_hidden(
+    owner: Owner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest of the input is lost with it: to go on would mean to read frames where none begin."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(owner, "link_frame", fail)
+    with pytest.raises(RuntimeError):
+        owner.receive(FrameType.TRAFFIC, b"1")
+    assert owner.ends == [LinkEnd(CloseReason.ERROR, "internal error: RuntimeError('a defect')")]
+    assert owner.stream.closed
+
+
 def test_the_end_is_reported_once(owner: Owner) -> None:
     owner.stream.on_end(LinkEnd(CloseReason.EOF))
     owner.link.close(LinkEnd(CloseReason.LOCAL))

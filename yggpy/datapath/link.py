@@ -199,7 +199,11 @@ class PeerLink:
                     break
         except DecodeError as error:
             self.close(LinkEnd(CloseReason.ERROR, str(error)))
-        self._batch_end()
+        except Exception as error:  # a defect of ours, and where the next frame begins is lost with it
+            self.close(LinkEnd(CloseReason.ERROR, f"internal error: {error!r}"))
+            raise
+        finally:
+            self._batch_end()
 
     def _on_end(self, end: LinkEnd) -> None:
         self._finish(end)

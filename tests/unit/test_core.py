@@ -1,0 +1,41 @@
+"""The core between its rooms, on a virtual clock."""
+
+from __future__ import annotations
+
+import pytest
+
+from yggpy.core import MAINTENANCE_INTERVAL, Core
+from yggpy.datapath.pure import PureDatapath
+from yggpy.keys import PrivateKey
+from yggpy.sim.clock import VirtualScheduler
+
+
+class Events:
+    """Nobody listens."""
+
+    def ipv6_received(self, source: bytes, packet: bytes) -> None: ...
+
+    def datagram_received(self, source: bytes, data: bytes) -> None: ...
+
+    def lookup_seen(self, source: bytes, path: tuple[int, ...]) -> None: ...
+
+
+def test_a_defect_in_one_maintenance_tick_does_not_end_maintenance(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = VirtualScheduler()
+    core = Core(PrivateKey(bytes(32)), scheduler, PureDatapath, Events())
+    core.start()
+    ticks: list[float] = []
+
+    def tick(now: float) -> None:
+        ticks.append(now)
+        if len(ticks) == 1:
+            raise RuntimeError("a defect")
+
+    monkeypatch.setattr(core.router, "tick", tick)
+    with pytest.raises(RuntimeError):
+        scheduler.run_for(MAINTENANCE_INTERVAL)
+    scheduler.run_for(2 * MAINTENANCE_INTERVAL)
+    assert len(ticks) == 3
+    core.close()
+    scheduler.run_for(2 * MAINTENANCE_INTERVAL)
+    assert len(ticks) == 3
