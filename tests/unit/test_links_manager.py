@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -18,6 +19,7 @@ from yggpy.links import manager as manager_module
 from yggpy.links import peering as peering_module
 from yggpy.links.manager import AlreadyConfiguredError, LinkKind, NotConfiguredError
 from yggpy.links.reasons import INCOMING_LINES_PER_MINUTE, IncomingFailureLog, explain, same_reason
+from yggpy.links.resolve import Resolver
 from yggpy.links.uri import LinkOptions, LinkUri
 from yggpy.wire.handshake import encode_handshake
 
@@ -546,10 +548,47 @@ async def test_adopt_ends_with_the_manager() -> None:
     adopting = asyncio.ensure_future(side.manager.adopt(stream, inbound=False))
     await asyncio.sleep(0)
     await side.manager.close()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(StreamClosed, match="the node is closed"):  # not a cancellation: nobody cancelled the caller
         await adopting
     other.setblocking(True)
     assert other.recv(1000) in (b"", encode_handshake(KEY_A))
+    other.close()
+
+
+async def test_a_removed_link_tells_whoever_adopts_it() -> None:
+    async with Side(KEY_A) as side:
+        stream, other = stream_and_socket()
+        adopting = asyncio.ensure_future(side.manager.adopt(stream, inbound=False))
+        await until(lambda: bool(side.manager.links()))
+        await asyncio.sleep(0)
+        side.manager.remove_peer("@")
+        with pytest.raises(StreamClosed):
+            await adopting
+        other.close()
+
+
+async def test_nothing_begins_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = Side(KEY_A)
+    resolving = asyncio.get_running_loop().create_future()
+
+    async def addresses(resolver: Resolver, host: str) -> list[IPv4Address]:
+        await resolving
+        return [IPv4Address("127.0.0.1")]
+
+    monkeypatch.setattr(Resolver, "addresses", addresses)
+    listening = asyncio.ensure_future(side.manager.listen("tcp://a-name.example:0"))
+    await asyncio.sleep(0)
+    await side.manager.close()
+    resolving.set_result(None)
+    for late in (listening, side.manager.listen("tcp://127.0.0.1:0")):
+        with pytest.raises(OSError, match="the node is closed"):
+            await late
+    assert side.manager.listeners == []
+    stream, other = stream_and_socket()
+    with pytest.raises(StreamClosed, match="the node is closed"):
+        await side.manager.adopt(stream, inbound=True)
+    other.setblocking(True)
+    assert other.recv(1000) == b""
     other.close()
 
 

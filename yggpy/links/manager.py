@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from yggpy.clock import SystemClock
-from yggpy.datapath.base import ByteStream, TlsParameters
+from yggpy.datapath.base import ByteStream, StreamClosed, TlsParameters
 from yggpy.errors import PeerUriError
 from yggpy.keys import PrivateKey
 from yggpy.links.listener import Listener
@@ -38,6 +38,7 @@ __all__ = [
 
 MAX_INCOMING_LINKS = 4096
 """Incoming links that may exist at a time; further ones are refused."""
+_NODE_CLOSED = "the node is closed"
 
 
 class LinkManager:
@@ -86,7 +87,7 @@ class LinkManager:
                 existing.kick()
             raise AlreadyConfiguredError
         if self._closed:
-            raise PeerUriError("the node is closed")
+            raise PeerUriError(_NODE_CLOSED)
         peering = Peering(self._context, parsed, interface, kind, options, transport)
         self._register(peering)
         peering.task = self.spawn(peering.run())
@@ -123,6 +124,9 @@ class LinkManager:
         except PeerUriError as error:
             raise TransportError(str(error)) from None
         acceptor = await transport.listen(parsed, interface)
+        if self._closed:  # perhaps only since the name of the address was looked up
+            acceptor.close()
+            raise TransportError(_NODE_CLOSED)
         listener = Listener(self, acceptor, parsed, interface, options, local=local)
         self._listeners.add(listener)
         listener.start()
@@ -156,6 +160,9 @@ class LinkManager:
 
         Raises what the handshake raises: ``OSError``, or a ``YggpyError``; the stream is then closed.
         """
+        if self._closed:
+            stream.close()
+            raise StreamClosed(_NODE_CLOSED)
         kind = LinkKind.INCOMING if inbound else LinkKind.EPHEMERAL
         uri, number = stream.remote_address, 1
         while (uri, "") in self._links:  # in-memory streams are not obliged to have names of their own
@@ -170,12 +177,15 @@ class LinkManager:
         def finish(_: asyncio.Task[None]) -> None:  # also of a task that was cancelled before it began
             self.forget(link)
             stream.close()
-            ready.cancel()
+            if not ready.done():
+                ready.set_exception(StreamClosed(_NODE_CLOSED if self._closed else "the link was removed"))
 
         link.task.add_done_callback(finish)
         try:
             await ready
         except asyncio.CancelledError:
+            if ready.done() and not ready.cancelled():
+                ready.exception()  # came at the same moment, and is of no interest any more
             link.stop()
             raise
 

@@ -159,7 +159,7 @@ class Link:
         self._last_error_at = self._context.clock()
 
     async def serve(self, stream: ByteStream, ready: asyncio.Future[None]) -> None:
-        """Be a link over ``stream`` from handshake to end; ``ready`` learns how the handshake went."""
+        """Be a link over ``stream`` from handshake to end; ``ready`` learns how the handshake ended."""
         try:
             handshake = await within_handshake_time(self.greet(stream), stream)
             self.establish(stream, handshake)
@@ -170,7 +170,6 @@ class Link:
             return
         except BaseException:
             stream.close()
-            ready.cancel()
             raise
         if not ready.done():
             ready.set_result(None)
