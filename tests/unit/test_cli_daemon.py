@@ -177,6 +177,31 @@ def test_a_second_signal_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> No
     assert codes == [128 + signal.SIGINT]
 
 
+def test_a_second_signal_after_a_clean_stop_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes: list[int] = []
+    ended = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    def exit_now(code: int) -> None:
+        codes.append(code)
+        ended.set()
+
+    async def signal_when_cancelled() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:  # the event loop ends, and with it all tasks
+            os.kill(os.getpid(), signal.SIGINT)
+            await ended.wait()
+
+    async def leave_task_behind() -> None:
+        tasks.append(asyncio.create_task(signal_when_cancelled()))
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(daemon, "_exit_now", exit_now)
+    run(node_close=leave_task_behind)
+    assert codes == [0]
+
+
 @pytest.mark.parametrize(("hangs_in_close", "code"), [(True, 1), (False, 0)])
 def test_a_stop_that_takes_too_long_is_given_up(
     hangs_in_close: bool, code: int, monkeypatch: pytest.MonkeyPatch

@@ -168,7 +168,9 @@ class _Daemon:
             self._log.info("Stopped")
 
     def _signalled(self, number: int) -> None:
-        if self._stop.is_set():
+        if self._stopped_cleanly:
+            _exit_now(self.exit_code)  # all is done: this end is no other than the one under way
+        elif self._stop.is_set():
             self._log.warning("Second signal: ending at once")
             _exit_now(128 + number)
         self._stop.set()
