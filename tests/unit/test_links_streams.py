@@ -245,7 +245,7 @@ async def test_idle_streams_hold_no_read_buffer_each() -> None:
         two.write(b"%d" % number * 200)
     await until(lambda: all(sink.data for sink in sinks))
     for number, (at_one, at_two) in enumerate(zip(sinks[::2], sinks[1::2], strict=True)):
-        assert (at_one.data, at_two.data) == (b"%d" % number * 200, b"%d" % number * 100)
+        assert (bytes(at_one.data), bytes(at_two.data)) == (b"%d" % number * 200, b"%d" % number * 100)
     for stream in (stream for pair in pairs for stream in pair):
         stream.close()
 
