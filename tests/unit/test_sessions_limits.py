@@ -1,165 +1,158 @@
-"""Floods: tables keep their sizes, inits their rates, and those who do nothing wrong are served meanwhile."""
+"""What bounds the sessions of a node: allowances for inits, sizes of tables, and who makes room."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.unit.sessions_lab import START, Endpoint, kinds, make_init, private_key
+from tests.unit.sessions_lab import START, Endpoint, make_init, private_key
 from yggpy.sessions.crypto import BoxKeyPair
 from yggpy.sessions.limits import INIT_BURST, INIT_RATE, Allowance, SessionLimits
+from yggpy.sessions.manager import SESSION_TIMEOUT
+from yggpy.wire.session import MessageType, TrafficHeader
 
 A, B = private_key(1), private_key(2)
 PAIR_1, PAIR_2 = BoxKeyPair.from_private(b"\x11" * 32), BoxKeyPair.from_private(b"\x22" * 32)
-JUNK = b"\x03\x7f\x7f\x01" + bytes(60)
-SMALL = SessionLimits(
-    sessions=20,
-    buffers=8,
-    buffered_bytes=1000,
-    strangers=16,
-    stranger_inits_per_second=30,
-    repair_inits_per_second=30,
-)
+STRANGE = TrafficHeader(99, 99, 1).encode() + bytes(60)
+"""Traffic that fits no session."""
 
 
-def init_from(number: int, now: float = START) -> tuple[bytes, bytes]:
-    sender = private_key(1000 + number)
-    init = make_init(sender, B.public_key, current=PAIR_1.public, following=PAIR_2.public, seq=int(now))
-    return sender.public_key, init
+def init_from(number: int, receiver: bytes, seq: float = START) -> bytes:
+    return make_init(private_key(number), receiver, current=PAIR_1.public, following=PAIR_2.public, seq=int(seq))
 
 
-def key(number: int) -> bytes:
-    """A key that nobody has; traffic with it as its source can be made by anyone."""
-    return private_key(5000 + number).public_key
+def waiting(node: Endpoint, now: float) -> list[bytes]:
+    return node.write(B.public_key, b"message", now)
 
 
-# -- allowances --------------------------------------------------------------------------------------------
+def unknown(node: Endpoint, now: float) -> list[bytes]:
+    return node.receive(B.public_key, b"\x03", now)
 
 
-def test_an_allowance_gives_a_burst_and_then_its_rate() -> None:
+def mismatch(node: Endpoint, now: float) -> list[bytes]:
+    if B.public_key not in node.states:
+        node.receive(B.public_key, init_from(2, A.public_key), START)
+    return node.receive(B.public_key, STRANGE, now)
+
+
+def too_early(node: Endpoint, now: float) -> list[bytes]:
+    if B.public_key not in node.states:
+        node.receive(B.public_key, init_from(2, A.public_key, START + 100), START)
+    other = make_init(B, A.public_key, current=PAIR_2.public, following=PAIR_1.public, seq=int(START))
+    return node.receive(B.public_key, other, now)
+
+
+def test_an_allowance_gives_a_burst_a_rate_and_one_in_every_second() -> None:
     allowance = Allowance(START, rate=4, burst=3)
     assert [allowance.take(START) for _ in range(5)] == [True] * 3 + [False] * 2
-    assert [allowance.take(START + 0.25) for _ in range(2)] == [True, False]
-    assert [allowance.take(START + 0.875) for _ in range(3)] == [True, True, False]
-    assert sum(allowance.take(START + 60) for _ in range(50)) == 3
+    assert not allowance.take(START + 0.2)
+    assert allowance.take(START + 0.25)
+    assert not allowance.take(START + 0.25)
+    assert [allowance.take(START + 10) for _ in range(5)] == [True] * 3 + [False] * 2
+    slow = Allowance(START + 0.9, rate=1, burst=1)
+    assert [slow.take(START + time) for time in (0.9, 0.95, 1.0, 1.05, 2.0)] == [True, False, True, False, True]
 
 
-def test_an_allowance_gives_one_in_each_second_of_the_clock() -> None:
-    allowance = Allowance(START + 0.9, rate=0, burst=1)
-    assert [allowance.take(START + 0.9), allowance.take(START + 0.99)] == [True, False]
-    assert [allowance.take(START + 1.0), allowance.take(START + 1.01)] == [True, False]
-    assert allowance.take(START + 2.0)
-
-
-# -- inits -------------------------------------------------------------------------------------------------
-
-
-def flood(node: Endpoint, sources: list[bytes], seconds: float, per_second: int) -> list[float]:
-    """Let junk come in turn from ``sources``; return when inits went out."""
-    sent = []
-    for step in range(int(seconds * per_second)):
-        now = START + step / per_second
-        sent += [now] * len(node.receive(sources[step % len(sources)], JUNK, now))
-    return sent
-
-
-@pytest.mark.parametrize("known", [True, False], ids=["in a session", "without a session"])
-def test_junk_in_the_name_of_one_key(known: bool) -> None:
-    node = Endpoint(B)
-    source, init = init_from(0)
-    if known:
-        node.receive(source, init, START)
-    sent = flood(node, [source], 5, 200)
-    assert sent[:INIT_BURST] == [START + step / 200 for step in range(INIT_BURST)], "the first go out at once"
-    assert len(sent) <= INIT_BURST + 5 * INIT_RATE + 5
-    for second in range(5):
-        assert any(second <= time - START < second + 0.01 for time in sent), "the first of a second has a new seq"
-
-
-def test_junk_in_the_names_of_many_strangers() -> None:
-    node = Endpoint(B, limits=SMALL)
-    sent = flood(node, [key(number) for number in range(500)], 4, 500)
-    assert len(sent) <= SMALL.stranger_inits_per_second * 5 + 4
-    assert len(node.manager._strangers) == SMALL.strangers
-    assert node.manager.sessions() == []
-
-
-def test_junk_in_the_names_of_many_sessions() -> None:
-    node = Endpoint(B, limits=SMALL)
-    sources = []
-    for number in range(SMALL.sessions):
-        source, init = init_from(number)
-        node.receive(source, init, START)
-        sources.append(source)
-    sent = flood(node, sources, 4, 500)
-    assert len(sent) <= SMALL.repair_inits_per_second * 5 + 4
-    # Those who flood us with strangers' names leave the repair of sessions alone.
-    flood(node, [key(number) for number in range(500)], 4, 500)
-    assert kinds(node.receive(sources[0], JUNK, START + 4)) == ["init"]
-
-
-def test_a_write_asks_at_once_however_many_strangers_there_are() -> None:
-    node = Endpoint(B, limits=SMALL)
-    flood(node, [key(number) for number in range(500)], 1, 500)
-    assert kinds(node.write(A.public_key, b"message", START + 1)) == ["init"]
-
-
-def test_many_writes_before_there_is_a_session() -> None:
+@pytest.mark.parametrize("cause", [waiting, unknown, mismatch, too_early])
+def test_the_first_inits_go_out_at_once_and_then_some_every_second(
+    cause: Callable[[Endpoint, float], list[bytes]],
+) -> None:
     node = Endpoint(A)
-    sent = [START + step / 500 for step in range(1500) if node.write(B.public_key, b"m", START + step / 500)]
-    assert sent[:INIT_BURST] == [START + step / 500 for step in range(INIT_BURST)]
-    assert len(sent) <= INIT_BURST + 3 * INIT_RATE + 3
+    answers = [cause(node, START) for _ in range(INIT_BURST)]
+    assert [[payload[0] for payload in payloads] for payloads in answers] == [[MessageType.INIT]] * INIT_BURST
+    # Ten seconds at 100 a second: the rate, and what a new second grants in addition.
+    later = sum(len(cause(node, START + number / 100)) for number in range(1, 1000))
+    assert INIT_RATE * 9 <= later <= INIT_RATE * 11
 
 
-# -- tables ------------------------------------------------------------------------------------------------
+def test_the_first_init_of_a_second_always_goes_out() -> None:
+    """Its seq is the first that is new to the other side."""
+    node = Endpoint(A)
+    for number in range(990):
+        mismatch(node, START + number / 1000)
+    assert mismatch(node, START + 0.999) == []
+    assert len(mismatch(node, START + 1.0)) == 1
 
 
-def test_sessions_with_many_keys() -> None:
-    node = Endpoint(B, limits=SMALL)
-    friend = Endpoint(A)
-    payloads = friend.write(B.public_key, b"hello", START)
-    for payload in friend.receive(B.public_key, node.receive(A.public_key, payloads[0], START)[0], START):
-        node.receive(A.public_key, payload, START)
-    assert node.messages() == [b"hello"]
-    for number in range(200):
-        now = START + number / 100
-        source, init = init_from(number, now)
-        assert kinds(node.receive(source, init, now)) == ["ack"]
-        assert len(node.manager.sessions()) == len(node.states) <= SMALL.sessions
-        assert len(node.manager._expiries) <= 2 * SMALL.sessions + 17
-        if number % 5 == 0:
-            (packet,) = friend.write(B.public_key, b"still here", now)
-            assert node.receive(A.public_key, packet, now) == []
-            assert node.messages() == [b"still here"], "a session in use outlives a flood of new ones"
+def test_inits_to_strangers_are_limited_all_together() -> None:
+    node = Endpoint(B, limits=SessionLimits(stranger_inits_per_second=20, strangers=10))
+    keys = [private_key(number).public_key for number in range(100)]
+    for second in range(3):
+        assert sum(len(node.receive(key, b"\x03", START + second)) for key in keys) == 20
+    assert len(node.manager._strangers) == 10
 
 
-def test_buffers_for_many_keys_forget_the_oldest_message() -> None:
-    node = Endpoint(A, limits=SMALL)
-    for number in range(50):
-        node.write(key(number), b"m", START + number / 100)
-        node.write(key(0), b"newest", START + number / 100)
-        assert len(node.manager._buffers) <= SMALL.buffers
-    assert list(node.manager._buffers) == [*(key(number) for number in range(43, 50)), key(0)]
+def test_inits_that_repair_sessions_are_limited_all_together() -> None:
+    node = Endpoint(B, limits=SessionLimits(repair_inits_per_second=5))
+    for number in range(10, 30):
+        node.receive(private_key(number).public_key, init_from(number, B.public_key), START)
+    answers = [node.receive(private_key(number).public_key, STRANGE, START + 5) for number in range(10, 30)]
+    assert sum(map(len, answers)) == 5
 
 
-def test_buffers_hold_so_many_bytes() -> None:
-    node = Endpoint(A, limits=SMALL)
-    for number, size in enumerate((400, 400, 150, 100, 20, 900, 5)):
-        node.write(key(number), b"m" * size, START)
-        held = [len(buffer.message) for buffer in node.manager._buffers.values()]
-        assert sum(held) == node.manager._buffered_bytes <= SMALL.buffered_bytes
-    assert held == [20, 900, 5][-len(held) :]
-    node.write(key(5), b"m", START)
-    assert node.manager._buffered_bytes == sum(len(buffer.message) for buffer in node.manager._buffers.values())
+def test_strangers_do_not_use_up_what_sessions_need() -> None:
+    node = Endpoint(B, limits=SessionLimits(stranger_inits_per_second=3))
+    node.receive(A.public_key, init_from(1, B.public_key), START)
+    for number in range(10, 20):
+        node.receive(private_key(number).public_key, b"\x03", START)
+    assert len(node.receive(A.public_key, STRANGE, START)) == 1
 
 
-def test_a_message_larger_than_all_buffers_together_is_dropped() -> None:
-    node = Endpoint(A, limits=SMALL)
-    node.write(key(0), b"m" * (SMALL.buffered_bytes + 1), START)
-    assert not node.manager._buffers
-    assert node.manager._buffered_bytes == 0
+def test_a_session_clears_what_was_remembered_of_the_stranger() -> None:
+    node = Endpoint(B)
+    node.receive(A.public_key, b"\x03", START)
+    assert list(node.manager._strangers) == [A.public_key]
+    node.receive(A.public_key, init_from(1, B.public_key), START)
+    assert node.manager._strangers == {}
 
 
-def test_the_default_limits_leave_room_for_the_largest_message() -> None:
-    limits = SessionLimits()
-    assert limits.buffered_bytes >= 131070
-    assert min(limits.sessions, limits.buffers, limits.strangers, limits.stranger_inits_per_second) > 0
+def test_buffers_are_limited_in_number_and_the_oldest_goes() -> None:
+    node = Endpoint(A, limits=SessionLimits(buffers=3))
+    dests = [private_key(number).public_key for number in range(10, 15)]
+    for dest in dests:
+        node.write(dest, b"message", START)
+    assert list(node.manager._buffers) == dests[2:]
+    node.write(dests[2], b"newer", START)
+    node.write(dests[0], b"again", START)
+    assert list(node.manager._buffers) == [dests[4], dests[2], dests[0]]
+
+
+def test_buffers_are_limited_in_bytes_and_the_oldest_goes() -> None:
+    node = Endpoint(A, limits=SessionLimits(buffered_bytes=1000))
+    dests = [private_key(number).public_key for number in range(10, 14)]
+    for dest, size in zip(dests, (300, 300, 400, 500), strict=True):
+        node.write(dest, bytes(size), START)
+    assert list(node.manager._buffers) == [dests[2], dests[3]]
+    assert node.manager._buffered_bytes == 900
+    node.write(dests[3], bytes(600), START)
+    assert node.manager._buffered_bytes == 1000
+    node.write(dests[3], bytes(601), START)
+    assert list(node.manager._buffers) == [dests[3]]
+    assert node.manager._buffered_bytes == 601
+
+
+def test_sessions_are_limited_and_those_in_use_stay() -> None:
+    node = Endpoint(B, limits=SessionLimits(sessions=20))
+    node.receive(A.public_key, init_from(1, B.public_key), START)
+    for number in range(100, 160):
+        now = START + number - 99
+        node.write(A.public_key, b"use", now)
+        node.receive(private_key(number).public_key, init_from(number, B.public_key, now), now)
+        assert len(node.manager.sessions()) <= 20
+        assert len(node.states) == len(node.manager.sessions())
+        assert len(node.manager._expiries) <= 2 * 20 + 17
+    assert A.public_key in node.states
+    assert private_key(159).public_key in node.states
+
+
+def test_sessions_that_come_and_go_leave_nothing_behind() -> None:
+    node = Endpoint(B, limits=SessionLimits(sessions=1))
+    for second in range(100):
+        for number in (1, 3):
+            now = START + second
+            node.receive(private_key(number).public_key, init_from(number, B.public_key, now), now)
+    assert len(node.manager._expiries) <= 20
+    node.tick(START + 99 + SESSION_TIMEOUT)
+    assert node.manager.sessions() == []
+    assert node.manager._expiries == []

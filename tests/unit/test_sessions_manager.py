@@ -179,6 +179,18 @@ def test_a_restart_costs_only_what_was_sealed_for_the_lost_keys(peer: str, later
 
 
 @pytest.mark.parametrize("later", [1.0, 30.0])
+def test_the_restart_of_a_go_node_costs_one_more(later: float) -> None:
+    """It forgets the keys that it offers; its next init, of the same second, is accepted by the number of its keys."""
+    a, _ = connected(b=go(2))
+    now = START + later
+    restarted = GoEndpoint(B, entropy=counting_entropy("another life"))
+    for message in (b"one", b"two", b"three"):
+        deliver(a, restarted, a.write(restarted.public, message, now), now)
+    assert restarted.messages() == [b"three"]
+    check_both_ways(a, restarted, now)
+
+
+@pytest.mark.parametrize("later", [1.0, 30.0])
 @pytest.mark.parametrize("peer", PEERS)
 def test_a_node_that_restarts_and_writes_loses_nothing(peer: str, later: float) -> None:
     a, _ = connected(a=PEERS[peer](1))
@@ -296,6 +308,15 @@ def test_the_first_message_is_sent_again_when_it_was_not_understood(case: str) -
     assert kinds(a.receive(b.public, init, later)) == (["ack", "traffic"] if case == "in time" else ["ack"])
     again = make_init(B, a.public, current=PAIR_1.public, following=PAIR_2.public, seq=int(later) + 1, key_seq=2)
     assert kinds(a.receive(b.public, again, later + 1)) == ["ack"]
+
+
+def test_the_first_message_is_not_for_the_next_life_of_a_node() -> None:
+    a, b, restarted = ours(1), ours(2), ours(2, life=1)
+    deliver(a, b, a.write(b.public, b"before", START), START)
+    assert b.messages() == [b"before"]
+    deliver(a, restarted, a.write(b.public, b"lost", START + 1), START + 1)
+    deliver(a, restarted, a.write(b.public, b"after", START + 1), START + 1)
+    assert restarted.messages() == [b"after"]
 
 
 def test_a_message_that_meets_a_session_on_its_way_is_given_back() -> None:
