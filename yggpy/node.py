@@ -38,6 +38,8 @@ RECEIVE_QUEUE_LIMIT = 1024
 """Datagrams, and IPv6 packets, that may wait for ``receive``; when full, newly arrived ones are dropped."""
 RECEIVE_QUEUE_BYTES = 8 << 20
 """Bytes of all those datagrams, and of all those packets. Same policy."""
+SEND_BATCH = 32
+"""Datagrams or packets sent before the event loop gets its turn, however busy the sender is."""
 RATE_INTERVAL = 1.0
 """Seconds over which ``getPeers`` measures rates."""
 MIN_MTU = 1280
@@ -162,6 +164,7 @@ class Node:
         self._listen_addresses: list[str] = []
         self._datagrams: _Inbox[tuple[bytes, bytes]] = _Inbox()
         self._packets: _Inbox[bytes] = _Inbox()
+        self._sent_in_turn = 0
         self._closed = False
 
     # -- life --------------------------------------------------------------------------------------------
@@ -187,11 +190,12 @@ class Node:
     async def start_links(self) -> None:
         """Join the mesh: start listeners and peers. For callers with something to do before the TUN is there.
 
-        Raises ``ConfigError`` for a configured peer or key that cannot be used. A listener that fails is only logged,
-        as Go does. ``close`` the node after an error.
+        Raises ``ConfigError`` for a configured peer or key that cannot be used, ``NodeClosedError`` when the node is
+        closed meanwhile. A listener that fails is only logged, as Go does. ``close`` the node after an error.
         """
         if self._core is not None:
             raise RuntimeError("a node can be started only once")
+        self._check_open()
         config = self.config
         self._scheduler = LoopScheduler()
         self._core = Core(
@@ -217,14 +221,20 @@ class Node:
         self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
         for uri in config.listen:
             await self._listen(uri)
+            self._check_open()
         for interface, uris in (("", config.peers), *config.interface_peers.items()):
             for uri in uris:
                 self._add_configured_peer(uri, interface)
 
     def start_tun(self) -> None:
         """Make the TUN that the config asks for, if any. Raises ``TunError``; ``close`` the node then."""
+        self._check_open()
         if self.config.if_name not in ("none", "dummy"):
             self._open_tun()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NodeClosedError("the node is closed")
 
     async def _listen(self, uri: str) -> None:
         assert self._links is not None
@@ -349,6 +359,7 @@ class Node:
         if len(data) > MAX_DATAGRAM:
             raise ValueError(f"a datagram has at most {MAX_DATAGRAM} bytes, not {len(data)}")
         self.core.send_datagram(key, data)
+        await self._give_way()
 
     async def receive(self) -> tuple[bytes, bytes]:
         """Wait for a datagram; return (public key of the sender, data). Raises ``NodeClosedError``."""
@@ -357,6 +368,14 @@ class Node:
     async def send_packet(self, packet: bytes) -> None:
         """Send an IPv6 packet, whose source must be this node's address or subnet; others are dropped."""
         self.core.send_ipv6(packet)
+        await self._give_way()
+
+    async def _give_way(self) -> None:
+        """Let the event loop write, read and answer now and then, while a program sends and sends."""
+        self._sent_in_turn += 1
+        if self._sent_in_turn >= SEND_BATCH:
+            self._sent_in_turn = 0
+            await asyncio.sleep(0)
 
     async def receive_packet(self) -> bytes:
         """Wait for an IPv6 packet to this node's address or subnet (only without a TUN). Raises ``NodeClosedError``."""

@@ -148,6 +148,50 @@ async def test_readers_learn_that_the_node_is_closed() -> None:
             await node.receive_packet()
 
 
+async def test_a_closed_node_does_not_start() -> None:
+    node = Node(testing.quiet_config())
+    await node.close()
+    with pytest.raises(NodeClosedError):
+        await node.start()
+
+
+async def test_a_node_closed_while_it_starts_opens_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = testing.quiet_config()
+    config.if_name, config.listen = "auto", ["tcp://127.0.0.1:0"]
+    node = Node(config)
+    opened: list[str] = []
+    monkeypatch.setattr(node, "_open_tun", lambda: opened.append("tun"))
+
+    async def listen(uri: str) -> None:
+        await node.close()
+
+    monkeypatch.setattr(node, "_listen", listen)
+    with pytest.raises(NodeClosedError):
+        await node.start()
+    assert opened == []
+
+
+async def test_sending_gives_way_to_the_event_loop() -> None:
+    """A program that sends and sends must not keep its own node from writing, reading and answering."""
+    async with testing.nodes(2) as (alice, bob):
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        for _ in range(1000):
+            await alice.send(bob.public_key, b"x")
+        after_datagrams = turns
+        for _ in range(1000):
+            await alice.send_packet(ipv6_packet(alice.address, bob.address, b"x"))
+        task.cancel()
+        assert after_datagrams >= 10 and turns - after_datagrams >= 10
+
+
 async def test_a_reader_that_gives_up_when_its_datagram_comes_leaves_it_to_the_next() -> None:
     async with testing.nodes(1) as (node,):
         first, second = (asyncio.create_task(node.receive()) for _ in range(2))
