@@ -76,7 +76,8 @@ def _shape(value: object) -> object:
 
 def _headings(table: str) -> list[str]:
     """Return what names the values of a table: its column titles, or the first column if that has the names."""
-    rows = [re.split(r" {2,}|\t", line.strip()) for line in table.splitlines() if line.strip()]
+    # How far a title is padded depends on the values below it.
+    rows = [re.split(r"\s*(?:\t|\s{2})\s*", line.strip()) for line in table.splitlines() if line.strip()]
     if rows and rows[0][0].endswith(":"):
         return [row[0] for row in rows]
     return rows[0] if rows else []
