@@ -2,7 +2,7 @@
 
 The way of one packet out of this node:
 
-1. ``TunPort`` reads it, ``send_ipv6`` checks version and source and finds the :class:`_Remote` by destination address
+1. ``TunPort`` reads it, ``send_ipv6`` checks version and source and finds the :class:`Remote` by destination address
    or subnet (else upcall ``destination_unknown``);
 2. ``_send_message``: seal with the remote's session keys (else ``session_missing``);
 3. ``_send_payload``: put our coordinates and the remote's in front (else ``path_missing``), keep a copy for the day
@@ -23,7 +23,6 @@ from collections.abc import Callable
 from yggpy.address import Address, Subnet
 from yggpy.clock import Scheduler
 from yggpy.datapath.base import (
-    MAX_KEPT_BYTES,
     ByteStream,
     CloseReason,
     DatapathUpcalls,
@@ -33,6 +32,7 @@ from yggpy.datapath.base import (
     TlsParameters,
 )
 from yggpy.datapath.link import PeerLink
+from yggpy.datapath.remote import KeptPayloads, Remote
 from yggpy.datapath.tun_port import TunPort
 from yggpy.routing.greedy import Fib
 from yggpy.sessions.traffic import NonceExhausted, OpenVerdict, SessionKeys, TrafficState
@@ -55,43 +55,6 @@ _PACKET_PREFIX = bytes((InnerType.TRAFFIC,))
 _ZERO_PATH = b"\0"
 
 
-class _Remote:
-    """All that the data plane knows of one remote node."""
-
-    __slots__ = (
-        "address",
-        "bytes_received",
-        "bytes_sent",
-        "kept_payload",
-        "key",
-        "last_session_use",
-        "last_traffic",
-        "last_used",
-        "path",
-        "path_bytes",
-        "session",
-        "subnet",
-    )
-
-    def __init__(self, key: bytes) -> None:
-        self.key = key
-        self.address: bytes | None = None
-        self.subnet: bytes | None = None
-        self.last_used: float | None = None
-        self.session: TrafficState | None = None
-        self.bytes_received = 0
-        self.bytes_sent = 0
-        self.last_session_use: float | None = None
-        self.path: tuple[int, ...] | None = None
-        self.path_bytes = b""
-        self.kept_payload: bytes | None = None
-        self.last_traffic: float | None = None
-
-    @property
-    def empty(self) -> bool:
-        return self.session is None and self.path is None and self.address is None
-
-
 class PureDatapath:
     """A :class:`~yggpy.datapath.base.Datapath` for the node with public key ``own_key``."""
 
@@ -106,12 +69,10 @@ class PureDatapath:
         self._flush_scheduled = False
         self._fib = Fib((), ())
         self._from_bytes = _ZERO_PATH
-        self._remotes: dict[bytes, _Remote] = {}
-        self._keepers: dict[bytes, _Remote] = {}
-        """The remotes that keep a payload, by key, the longest keeping first."""
-        self._kept_bytes = 0
-        self._by_address: dict[bytes, _Remote] = {}
-        self._by_subnet: dict[bytes, _Remote] = {}
+        self._remotes: dict[bytes, Remote] = {}
+        self._kept = KeptPayloads()
+        self._by_address: dict[bytes, Remote] = {}
+        self._by_subnet: dict[bytes, Remote] = {}
         self._mtu = DEFAULT_MTU
         self._tun: TunPort | None = None
         self._congested: PeerLink | None = None
@@ -218,7 +179,7 @@ class PureDatapath:
         remote = self._remotes.get(dest)
         if remote is not None:
             remote.path = None
-            self._forget_payload(remote)
+            self._kept.forget(remote)
             remote.last_traffic = None
             self._release(remote)
 
@@ -278,13 +239,13 @@ class PureDatapath:
         remote = self._remotes.get(key)
         return None if remote is None else remote.last_used
 
-    def _remote(self, key: bytes) -> _Remote:
+    def _remote(self, key: bytes) -> Remote:
         remote = self._remotes.get(key)
         if remote is None:
-            remote = self._remotes[key] = _Remote(key)
+            remote = self._remotes[key] = Remote(key)
         return remote
 
-    def _release(self, remote: _Remote) -> None:
+    def _release(self, remote: Remote) -> None:
         """Drop a record that no table needs any more; so the records are bounded by the control plane's tables."""
         if remote.empty:
             self._remotes.pop(remote.key, None)
@@ -300,11 +261,11 @@ class PureDatapath:
             return
         self._send_along_path(remote, payload)
 
-    def _send_along_path(self, remote: _Remote, payload: bytes) -> None:
+    def _send_along_path(self, remote: Remote, payload: bytes) -> None:
         if len(payload) > MAX_TRAFFIC_PAYLOAD:
             return
         assert remote.path is not None
-        self._keep_payload(remote, payload)
+        self._kept.keep(remote, payload)
         link_id, watermark = self._fib.next_hop(remote.path, MAX_WATERMARK)
         if link_id is None:
             self._arrived(remote.path, remote.key, payload)
@@ -321,22 +282,6 @@ class PureDatapath:
         frame = b"".join((encode_uvarint(size), head, payload))
         if not link.send_queued(_TRAFFIC, frame, size - 1, self._own_key, remote.key):
             self._congested = link
-
-    def _keep_payload(self, remote: _Remote, payload: bytes) -> None:
-        if remote.kept_payload is None:
-            self._keepers[remote.key] = remote
-        else:
-            self._kept_bytes -= len(remote.kept_payload)
-        remote.kept_payload = payload
-        self._kept_bytes += len(payload)
-        while self._kept_bytes > MAX_KEPT_BYTES:
-            self._forget_payload(next(iter(self._keepers.values())))
-
-    def _forget_payload(self, remote: _Remote) -> None:
-        if remote.kept_payload is not None:
-            self._kept_bytes -= len(remote.kept_payload)
-            remote.kept_payload = None
-            del self._keepers[remote.key]
 
     def _arrived(self, path: tuple[int, ...], dest: bytes, payload: bytes) -> None:
         """Our own packet ends here: addressed to ourselves, or nobody is nearer to where it should go."""
@@ -355,7 +300,7 @@ class PureDatapath:
             return
         self._seal_and_send(remote, remote.session, message)
 
-    def _seal_and_send(self, remote: _Remote, session: TrafficState, message: bytes) -> None:
+    def _seal_and_send(self, remote: Remote, session: TrafficState, message: bytes) -> None:
         try:
             payload = session.seal(message)
         except NonceExhausted:
@@ -448,7 +393,7 @@ class PureDatapath:
         elif kind == MessageType.INIT or kind == MessageType.ACK:
             self._up.session_message(source, payload)
 
-    def _open(self, remote: _Remote, session: TrafficState, payload: bytes, now: float) -> None:
+    def _open(self, remote: Remote, session: TrafficState, payload: bytes, now: float) -> None:
         opened = session.open(payload)
         if opened.verdict is not OpenVerdict.OPENED:
             if opened.verdict is OpenVerdict.MISMATCH:
@@ -475,7 +420,7 @@ class PureDatapath:
             and (message[25:41] == self._own_address or message[25:33] == self._own_subnet)
         )
 
-    def _deliver_ipv6(self, remote: _Remote, packet: bytes, now: float) -> None:
+    def _deliver_ipv6(self, remote: Remote, packet: bytes, now: float) -> None:
         if remote.address is None:
             self._up.source_learned(remote.key)
         remote.last_used = now
