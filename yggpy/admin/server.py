@@ -161,7 +161,9 @@ class AdminServer:
                 f"Admin socket {path} already exists and is not a socket; move it away or change AdminListen"
             )
         if await _answers(path):
-            raise AdminError(f"Admin socket {path} already exists and is in use by another process")
+            raise AdminError(
+                f"Admin socket {path} already exists and is in use by another process; stop it, or change AdminListen"
+            )
         try:
             os.unlink(path)
         except OSError as error:
