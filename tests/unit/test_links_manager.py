@@ -615,6 +615,19 @@ async def test_close_ends_everything_in_every_state() -> None:
             client(listener.port)
 
 
+async def test_a_listener_closed_just_when_somebody_comes(caplog: pytest.LogCaptureFixture) -> None:
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    async with Side(KEY_B) as server:
+        listener = await server.manager.listen("tcp://127.0.0.1:0")
+        await asyncio.sleep(0.01)
+        with client(listener.port) as stranger:
+            await asyncio.sleep(0)  # the loop finds the socket readable, and runs this first
+            listener.close()
+            assert await receive(stranger) == b""
+    assert problems == []
+
+
 async def test_closing_a_listener_keeps_its_links() -> None:
     async with Side(KEY_A) as dialler, Side(KEY_B) as server:
         listener = await server.manager.listen("tcp://127.0.0.1:0")

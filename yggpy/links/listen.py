@@ -59,8 +59,24 @@ class TcpAcceptor:
 
     async def accept(self) -> PendingSocket:
         """Wait for the next connection; raises ``OSError``."""
-        sock, peer = await asyncio.get_running_loop().sock_accept(self._sock)
-        return PendingSocket(sock, peer, self._finish)
+        while True:
+            try:
+                sock, peer = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                await self._readable()
+            else:
+                sock.setblocking(False)
+                return PendingSocket(sock, peer, self._finish)
+
+    async def _readable(self) -> None:
+        """Wait for a caller. The loop's own ``sock_accept`` loses one who comes just when it is cancelled."""
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_reader(self._sock, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            loop.remove_reader(self._sock)
 
     def close(self) -> None:
         """Stop listening. Nobody may be waiting in ``accept``."""
