@@ -27,6 +27,8 @@ from tests.interop.nodes import MeshNode
 GO_VERSION = "0.5.14"
 DEFAULT_PAIRS = 5
 DEFAULT_SECONDS = 5
+SERVER_PATIENCE = 5.0
+"""Seconds until the iperf3 server must listen."""
 IPERF_MARGIN = 20.0
 """Seconds that iperf3 may take beyond its measured time."""
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -112,21 +114,20 @@ def _iperf(source: MeshNode, dest: MeshNode, seconds: int) -> dict[str, dict[str
     """Run one flow and return iperf3's own report."""
     server = dest.space.popen(["iperf3", "-s"], output=subprocess.DEVNULL)
     command = ["iperf3", "-6", "-c", dest.address, "-t", str(seconds), "-J", "--connect-timeout", "5000"]
-    for attempt in range(20):  # until the server listens
-        try:
+    limit = time.monotonic() + SERVER_PATIENCE
+    try:
+        while True:
             output = source.space.run(command, timeout=seconds + IPERF_MARGIN)
-            break
-        except LabError:
-            if attempt == 19:
-                raise
+            report: dict[str, dict[str, dict[str, float]]] = json.loads(output)
+            if "sum_received" in report["end"]:  # with -J a failure is not in the exit code
+                return report
+            if time.monotonic() > limit:
+                raise LabError(f"iperf3 from {source!r} to {dest!r} came to no result: {output[-500:]}")
             time.sleep(0.1)
-    server.kill()
-    server.wait()
-    dest.space.forget(server)
-    report: dict[str, dict[str, dict[str, float]]] = json.loads(output)
-    if "sum_received" not in report.get("end", {}):
-        raise LabError(f"iperf3 from {source!r} to {dest!r} came to no result: {output[-500:]}")
-    return report
+    finally:
+        server.kill()
+        server.wait()
+        dest.space.forget(server)
 
 
 def _round_trips(output: str) -> list[float]:
