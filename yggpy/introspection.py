@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from yggpy.routing.limits import PerSecond
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.inner import (
     DebugCode,
@@ -54,8 +55,7 @@ class Introspection:
     def __init__(self, facts: RoutingFacts, node_info: bytes) -> None:
         self._facts = facts
         self._node_info = node_info
-        self._second = 0
-        self._answers = 0
+        self._answers = PerSecond(MAX_ANSWERS_PER_SECOND)
 
     def handle(self, message: bytes, now: float) -> bytes | None:
         """Return the answer to a message of type PROTO, or None when there is nothing to answer."""
@@ -74,13 +74,6 @@ class Introspection:
                 answer = DebugMessage(DebugCode.GET_PEERS_RESPONSE, encode_keys(self._facts.link_keys()))
             case DebugMessage(code=DebugCode.GET_TREE_REQUEST):
                 answer = DebugMessage(DebugCode.GET_TREE_RESPONSE, encode_keys(self._facts.known_keys()))
-        if answer is None or not self._may_answer(now):
+        if answer is None or not self._answers.allow(now):
             return None
         return answer.encode()
-
-    def _may_answer(self, now: float) -> bool:
-        if int(now) != self._second:
-            self._second = int(now)
-            self._answers = 0
-        self._answers += 1
-        return self._answers <= MAX_ANSWERS_PER_SECOND
