@@ -17,7 +17,8 @@ from tests.interop.nodes import AdminError, MeshNode
 STARTS = 12
 ONE_WAY_LIMIT = 10.0
 ONE_WAY_INTERVAL = 0.1
-HUB_LIMIT = 60.0
+HUB_LIMIT = 90.0
+"""Seconds; sixty daemons share the processors with their senders and receivers, and who is done early ends early."""
 PORT = 6001
 
 
