@@ -27,7 +27,7 @@ from yggpy.datapath.pure import PureDatapath
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
 from yggpy.status import PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
-from yggpy.tun import TunDevice
+from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
 from yggpy.wire.session import MAX_MESSAGE
 
 __all__ = ["MAX_DATAGRAM", "Node", "NodeClosedError"]
@@ -42,8 +42,6 @@ SEND_BATCH = 32
 """Datagrams or packets sent before the event loop gets its turn, however busy the sender is."""
 RATE_INTERVAL = 1.0
 """Seconds over which ``getPeers`` measures rates."""
-MIN_MTU = 1280
-MAX_MTU = 65535
 
 _T = TypeVar("_T")
 
@@ -258,10 +256,10 @@ class Node:
 
     def _open_tun(self) -> None:
         assert self._core is not None
-        mtu = min(max(self.config.if_mtu, MIN_MTU), MAX_MTU)
-        if mtu != self.config.if_mtu:
-            self._log.warning("IfMTU %d is outside %d..%d; using %d", self.config.if_mtu, MIN_MTU, MAX_MTU, mtu)
-        self._tun = TunDevice.open(self.config.if_name, self.address, mtu)
+        wanted = self.config.if_mtu
+        self._tun = TunDevice.open(self.config.if_name, self.address, wanted)
+        if self._tun.mtu != wanted:
+            self._log.warning("IfMTU %d is outside %d..%d; using %d", wanted, MIN_MTU, MAX_MTU, self._tun.mtu)
         self._core.datapath.attach_tun(self._tun.fd, self._tun.mtu, self._tun_failed)
         self._log.info("Interface name: %s", self._tun.name)
         self._log.info("Interface IPv6: %s/7", self.address)
