@@ -138,9 +138,7 @@ class Router:
         self._fib_stale = True
         if key in self._links:
             # What the peer holds as our filter may have travelled over the lost link only.
-            packet = to_words(self._blooms.sent(key)).encode()
-            for sibling in self._links.of(key):
-                self._direct(sibling, FrameType.BLOOM_FILTER, packet)
+            self._send_filter(key, self._blooms.sent(key))
             return
         del self._sent[key]
         self._requests.pop(key, None)
