@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from nacl.bindings import crypto_box_easy_afternm, crypto_box_open_easy_afternm
-from nacl.exceptions import CryptoError
-
+from yggpy.sessions.crypto import open_box, seal_box
 from yggpy.wire.session import BOX_KEY_SIZE, MIN_TRAFFIC_SIZE, MessageType
 from yggpy.wire.uvarint import decode_uvarint, encode_uvarint
 
 __all__ = ["NonceExhausted", "OpenResult", "OpenVerdict", "RatchetCase", "SessionKeys", "TrafficState"]
 
 MAX_NONCE = 2**64 - 1
-_NONCE_PREFIX = bytes(16)
 _TRAFFIC_TYPE = bytes((MessageType.TRAFFIC,))
 
 
@@ -132,9 +129,7 @@ class TrafficState:
             raise NonceExhausted
         self._send_nonce = nonce = self._send_nonce + 1
         keys = self._keys
-        box = crypto_box_easy_afternm(
-            keys.next_public + message, _NONCE_PREFIX + nonce.to_bytes(8, "big"), keys.send_shared
-        )
+        box = seal_box(keys.next_public + message, nonce, keys.send_shared)
         return b"".join((self._header, encode_uvarint(nonce), box))
 
     def open(self, packet: bytes) -> OpenResult:
@@ -162,11 +157,8 @@ class TrafficState:
             return _MISMATCH
         if nonce <= last:
             return _REPLAY
-        try:
-            plaintext = crypto_box_open_easy_afternm(
-                packet[offset:], _NONCE_PREFIX + nonce.to_bytes(8, "big"), shared
-            )
-        except CryptoError:
+        plaintext = open_box(packet[offset:], nonce, shared)
+        if plaintext is None:
             return _MISMATCH
         if len(plaintext) < BOX_KEY_SIZE:
             return _MALFORMED  # stops a Go node; over-long numbers let it pass the length check
