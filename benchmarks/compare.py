@@ -1,10 +1,10 @@
-"""Throughput, latency and CPU of yggpy beside the real Go node: ``./dev bench``.
+"""Throughput, latency, CPU and memory of yggpy beside the real Go node: ``./dev bench``.
 
-Two nodes in two network namespaces, joined by one link, carry a single iperf3 flow; the kinds take turns (Go, ours, Go,
-ours …) so that the machine's moods hit both alike. Only the ratios of the medians mean anything: absolute figures
-differ from machine to machine and from hour to hour.
+For each scenario (``scenarios.py``) the two subjects take turns (Go, ours, Go, ours …), each time with fresh nodes in
+fresh network namespaces, so that the machine's moods hit both alike. Only the ratios mean anything: absolute figures
+differ from machine to machine and from hour to hour. The table's rows and targets are in ``rows.py``.
 
-A row of the table is a :class:`Measure`: how the two nodes are set up. Add rows there.
+A run that fails is repeated once, and named below the table; a pair with a run that failed twice counts nowhere.
 """
 
 from __future__ import annotations
@@ -12,149 +12,213 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
+import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
 
-from tests.interop.go_node import GoNodeUnavailableError, obtain
-from tests.interop.lab import OURS, Lab, LabError, obstacle
-from tests.interop.measure import ping, wait_reachable
-from tests.interop.nodes import MeshNode
+from benchmarks.rows import ROWS, TITLES, Pair, Row, Summary, selected, summarise
+from benchmarks.scenarios import SCENARIOS, Scenario, Values
+from benchmarks.subjects import BenchLab, Kind, Subject
+from tests.interop.go_node import GoNodeUnavailableError, GoPrograms, obtain
+from tests.interop.lab import OURS, obstacle
 
 GO_VERSION = "0.5.14"
 DEFAULT_PAIRS = 5
-DEFAULT_SECONDS = 5
-SERVER_PATIENCE = 5.0
-"""Seconds until the iperf3 server must listen."""
-IPERF_MARGIN = 20.0
-"""Seconds that iperf3 may take beyond its measured time."""
-_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One row: a name and the set-up of the link and the interfaces."""
-
-    name: str
-    scheme: str
-    mtu: int
-
-
-MEASURES = (
-    Measure("one TCP flow, tls link, MTU 65535", "tls", 65535),
-    Measure("one TCP flow, tcp link, MTU 65535", "tcp", 65535),
-    Measure("one TCP flow, tls link, MTU 1500", "tls", 1500),
-)
+DEFAULT_SECONDS = 4
+ATTEMPTS = 2
+PAIRINGS = ("ours-ours", "ours-go", "go-ours")
 
 
 @dataclass
-class Samples:
-    """What one kind of node reached, one entry for each run."""
+class Bench:
+    """One call of the benchmark: what it compares and what it has found so far."""
 
-    gbit_per_second: list[float] = field(default_factory=list)
-    cpu_seconds_per_gbit: list[float] = field(default_factory=list)
-    """Both ends together."""
-    rtt_ms: list[float] = field(default_factory=list)
-    """Median of an idle ping."""
-    retransmits: list[float] = field(default_factory=list)
+    programs: dict[str, GoPrograms]
+    reference: Subject
+    ours: Subject
+    pairs: int
+    seconds: int
+    results: dict[str, list[Pair]] = field(default_factory=dict)
+    """By scenario."""
+    failures: list[str] = field(default_factory=list)
+
+    def run(self, scenario: Scenario) -> list[Pair]:
+        """Run all pairs of a scenario and keep their results."""
+        pairs = self.results[scenario.name] = []
+        for number in range(1, self.pairs + 1):
+            what = f"{scenario.name}, pair {number} of {self.pairs}"
+            pairs.append(Pair(self._attempt(scenario, self.reference, what), self._attempt(scenario, self.ours, what)))
+        return pairs
+
+    def _attempt(self, scenario: Scenario, subject: Subject, what: str) -> Values | None:
+        for attempt in range(1, ATTEMPTS + 1):
+            _progress(f"{what}: {subject}")
+            try:
+                with BenchLab(self.programs) as lab:
+                    return scenario.run(lab, subject, self.seconds)
+            except Exception as error:  # whatever it was, the other runs go on and this one is named
+                words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                fate = "repeated" if attempt < ATTEMPTS else "given up: this pair does not count"
+                self.failures.append(f"{what}: {subject}: {words} ({fate})")
+        return None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark and print its table; return the exit code."""
-    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--pairs", type=int, default=DEFAULT_PAIRS, help="runs of each kind (default %(default)s)")
-    parser.add_argument("--seconds", type=int, default=DEFAULT_SECONDS, help="length of a flow (default %(default)s)")
-    parser.add_argument("--only", default="", help="run the rows whose name contains this text")
+    """Run the benchmark and print its table; return 0, or 1 if some row has no result."""
+    parser = _parser()
     options = parser.parse_args(arguments)
-    measures = [measure for measure in MEASURES if options.only in measure.name]
-    if not measures:
-        parser.error(f"no row contains {options.only!r}; there are: {', '.join(row.name for row in MEASURES)}")
+    rows = selected(options.only)
+    if not rows:
+        parser.error(f"no row contains {options.only!r}; --list prints them all")
+    if options.list:
+        for row in rows:
+            print(f"{row.id:32} {TITLES[row.scenario]}: {row.title} {row.target.text if row.target else ''}".rstrip())
+        return 0
     if reason := obstacle():
         print(f"bench: {reason}", file=sys.stderr)
         return 1
+    ours, reference = _subjects(options)
+    programs: dict[str, GoPrograms] = {}
+    if any(kind.program != OURS for subject in (ours, reference) for kind in (subject.sender, subject.receiver)):
+        try:
+            programs[GO_VERSION] = obtain(GO_VERSION)
+        except GoNodeUnavailableError as error:
+            print(f"bench: no Go node to compare with: {error}", file=sys.stderr)
+            return 1
+    # An end from outside must pass through the labs' clean-up too.
+    signal.signal(signal.SIGTERM, _end)
+    bench = Bench(programs, reference, ours, options.pairs, options.seconds)
+    judged = options.versus == "go" and options.pairing == "ours-ours"
     try:
-        programs = {GO_VERSION: obtain(GO_VERSION)}
-    except GoNodeUnavailableError as error:
-        print(f"bench: no Go node to compare with: {error}", file=sys.stderr)
-        return 1
-
-    print(f"medians of {options.pairs} runs of {options.seconds} s each, Go {GO_VERSION} and yggpy in turns")
-    print(_line("", "", "Go", "yggpy", "ratio"))
-    for measure in measures:
-        samples = {GO_VERSION: Samples(), OURS: Samples()}
-        for _ in range(options.pairs):
-            for kind, kept in samples.items():
-                with Lab(programs) as lab:
-                    _run(lab, kind, measure, options.seconds, kept)
-        _report(measure, samples[GO_VERSION], samples[OURS])
-    return 0
+        return _measure(bench, rows, judged, options.json)
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
 
 
-def _run(lab: Lab, kind: str, measure: Measure, seconds: int, samples: Samples) -> None:
-    listener, dialler = lab.node(kind, IfMTU=measure.mtu), lab.node(kind, IfMTU=measure.mtu)
-    dialler.dial(listener.listen(measure.scheme))
-    lab.start()
-    wait_reachable(dialler, listener)
-    wait_reachable(listener, dialler)
-    idle = ping(dialler, listener, count=40, interval=0.02)
-    samples.rtt_ms.append(median(_round_trips(idle.output)))
-    before = _cpu_seconds(dialler) + _cpu_seconds(listener)
-    result = _iperf(dialler, listener, seconds)
-    cpu = _cpu_seconds(dialler) + _cpu_seconds(listener) - before
-    gbit = result["end"]["sum_received"]["bytes"] * 8 / 1e9
-    samples.gbit_per_second.append(result["end"]["sum_received"]["bits_per_second"] / 1e9)
-    samples.retransmits.append(result["end"]["sum_sent"]["retransmits"])
-    samples.cpu_seconds_per_gbit.append(cpu / gbit)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument(
+        "--pairs", type=_positive, default=DEFAULT_PAIRS, help="runs of each kind (default %(default)s)"
+    )
+    parser.add_argument("--seconds", type=_positive, default=DEFAULT_SECONDS, help="of traffic (default %(default)s)")
+    parser.add_argument("--only", default="", help="the rows whose id or title contains one of these, comma-separated")
+    parser.add_argument("--list", action="store_true", help="print the rows and their targets, and run nothing")
+    parser.add_argument("--ours", choices=("pure", "native"), default="", help="our data plane (default: its choice)")
+    parser.add_argument(
+        "--versus", choices=("go", "pure"), default="go", help="compare with this (default %(default)s)"
+    )
+    parser.add_argument(
+        "--pairing", choices=PAIRINGS, default=PAIRINGS[0], help="sending and receiving node (default %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, help="write every run's values to this file")
+    return parser
 
 
-def _iperf(source: MeshNode, dest: MeshNode, seconds: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Run one flow and return iperf3's own report."""
-    server = dest.space.popen(["iperf3", "-s"], output=subprocess.DEVNULL)
-    command = ["iperf3", "-6", "-c", dest.address, "-t", str(seconds), "-J", "--connect-timeout", "5000"]
-    limit = time.monotonic() + SERVER_PATIENCE
-    try:
-        while True:
-            output = source.space.run(command, timeout=seconds + IPERF_MARGIN)
-            report: dict[str, dict[str, dict[str, float]]] = json.loads(output)
-            if "sum_received" in report["end"]:  # with -J a failure is not in the exit code
-                return report
-            if time.monotonic() > limit:
-                raise LabError(f"iperf3 from {source!r} to {dest!r} came to no result: {output[-500:]}")
-            time.sleep(0.1)
-    finally:
-        server.kill()
-        server.wait()
-        dest.space.forget(server)
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
-def _round_trips(output: str) -> list[float]:
-    return [float(line.rpartition("time=")[2].split()[0]) for line in output.splitlines() if "time=" in line]
+def _subjects(options: argparse.Namespace) -> tuple[Subject, Subject]:
+    """Return ours and the reference, which has the other kind in our places."""
+    go = Kind(GO_VERSION)
+    ours = Kind(OURS, options.ours)
+    reference = go if options.versus == "go" else Kind(OURS, "pure")
+    sides = options.pairing.split("-")
+
+    def subject(kind: Kind) -> Subject:
+        sender, receiver = (kind if side == "ours" else go for side in sides)
+        return Subject(sender, receiver)
+
+    return subject(ours), subject(reference)
 
 
-def _cpu_seconds(node: MeshNode) -> float:
-    """User and system time of a node's process so far."""
-    with open(f"/proc/{node.pid}/stat", encoding="ascii") as file:
-        fields = file.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
-def _report(measure: Measure, go: Samples, ours: Samples) -> None:
-    for title, unit, theirs, mine in (
-        (measure.name, "Gbit/s", go.gbit_per_second, ours.gbit_per_second),
-        ("", "CPU s/Gbit, both ends", go.cpu_seconds_per_gbit, ours.cpu_seconds_per_gbit),
-        ("", "idle RTT, ms", go.rtt_ms, ours.rtt_ms),
-        ("", "retransmits", go.retransmits, ours.retransmits),
-    ):
-        left, right = median(theirs), median(mine)
-        ratio = f"{right / left:.2f}" if left else "-"
-        print(_line(title, unit, f"{left:.2f}", f"{right:.2f}", ratio), flush=True)
+def _measure(bench: Bench, rows: Sequence[Row], judged: bool, file: Path | None) -> int:
+    began = time.monotonic()
+    missing = 0
+    print(f"{bench.ours} beside {bench.reference}: medians of {bench.pairs} pairs, {bench.seconds} s of traffic each")
+    print(_machine())
+    left, right = ("Go", OURS) if judged else ("reference", "ours")
+    print(_line("", left, right, "ratio", "lowest-highest", "target" if judged else "", ""))
+    for scenario in SCENARIOS:
+        if own := [row for row in rows if row.scenario == scenario.name]:
+            pairs = bench.run(scenario)
+            _progress("")
+            print(TITLES[scenario.name])
+            for row in own:
+                summary = summarise(row, pairs)
+                missing += summary is None
+                print(_report(row, summary, bench.pairs, judged), flush=True)
+            if file:
+                file.write_text(json.dumps(_raw(bench), indent=1) + "\n", encoding="utf-8")
+    for failure in bench.failures:
+        print(f"failed: {failure}")
+    print(f"{time.monotonic() - began:.0f} s in all; load average now {os.getloadavg()[0]:.1f}")
+    return 1 if missing else 0
 
 
-def _line(title: str, unit: str, go: str, ours: str, ratio: str) -> str:
-    return f"{title:36} {unit:22} {go:>9} {ours:>9} {ratio:>7}"
+def _report(row: Row, summary: Summary | None, pairs: int, judged: bool) -> str:
+    title = f"  {row.title}, {row.unit}" if row.unit else f"  {row.title}"
+    target = row.target.text if row.target and judged else ""
+    if summary is None:
+        return _line(title, "-", "-", "-", "-", target, "no result")
+    verdict = ""
+    if row.target and judged:
+        verdict = "met" if row.target.met(summary) else "missed"
+    if summary.pairs < pairs:
+        verdict = f"{verdict} ({summary.pairs} pairs)".strip()
+    ratio = spread = "-"
+    if summary.ratio is not None and summary.lowest is not None and summary.highest is not None:
+        ratio, spread = f"{summary.ratio:.2f}", f"{summary.lowest:.2f}-{summary.highest:.2f}"
+    return _line(title, _number(summary.reference), _number(summary.ours), ratio, spread, target, verdict)
+
+
+def _line(title: str, reference: str, ours: str, ratio: str, spread: str, target: str, verdict: str) -> str:
+    return f"{title:42} {reference:>9} {ours:>9} {ratio:>7} {spread:>15}  {target:12} {verdict}".rstrip()
+
+
+def _number(value: float) -> str:
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
+
+
+def _progress(text: str) -> None:
+    """Show what runs now on a terminal's last line."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _machine() -> str:
+    return f"{os.cpu_count()} cores, Linux {platform.release()}, load average {os.getloadavg()[0]:.1f}"
+
+
+def _raw(bench: Bench) -> dict[str, object]:
+    """Return everything measured, for ``--json``."""
+    summaries = {}
+    for row in ROWS:
+        if summary := summarise(row, bench.results.get(row.scenario, [])):
+            summaries[row.id] = asdict(summary)
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": _machine(),
+        "reference": str(bench.reference),
+        "ours": str(bench.ours),
+        "seconds": bench.seconds,
+        "runs": {name: [asdict(pair) for pair in pairs] for name, pairs in bench.results.items()},
+        "rows": summaries,
+        "failures": bench.failures,
+    }
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests.interop.lab import LabError
 from tests.interop.measure import PingResult, ping, require_all_pairs
 from tests.interop.nodes import MeshNode
 
-__all__ = ["Flow", "connect", "idle_rtt", "round_trips", "tcp_flows", "udp_flood"]
+__all__ = ["Flood", "Flow", "connect", "idle_rtt", "round_trips", "tcp_flows", "udp_flood"]
 
 PORT = 5201
 SETTLE_MARGIN = 20.0
@@ -45,6 +45,17 @@ class Flow:
             self.gbit_per_s + other.gbit_per_s,
             self.retransmits + other.retransmits,
         )
+
+
+@dataclass(frozen=True)
+class Flood:
+    """What a stream of datagrams without any back-pressure came to."""
+
+    sent: int
+    received: int
+    """What the kernel gave to the receiving program: iperf3's own count of losses lags behind under a flood."""
+    seconds: float
+    """How long was sent."""
 
 
 def connect(source: MeshNode, dest: MeshNode) -> None:
@@ -126,13 +137,9 @@ def tcp_flows(source: MeshNode, dests: Sequence[MeshNode], seconds: int, flows_e
     return total
 
 
-def udp_flood(source: MeshNode, dest: MeshNode, seconds: int, size: int) -> tuple[float, float]:
-    """Send UDP datagrams of ``size`` bytes as fast as one program can; return (sent, received) per second.
-
-    Received is what the kernel gave to the receiving program: iperf3's own count of losses lags behind under a flood.
-    """
+def udp_flood(source: MeshNode, dest: MeshNode, seconds: int, size: int) -> Flood:
+    """Send UDP datagrams of ``size`` bytes as fast as one program can."""
     before = udp6_received(dest.pid)
     (end,) = _run_clients(source, [dest], seconds, "-u", "-b", "0", "-l", str(size))
     received = udp6_received(dest.pid) - before
-    elapsed = float(end["sum"]["seconds"])
-    return end["sum"]["packets"] / elapsed, received / elapsed
+    return Flood(int(end["sum"]["packets"]), received, float(end["sum"]["seconds"]))

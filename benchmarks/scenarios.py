@@ -137,14 +137,14 @@ def small_packets(lab: BenchLab, subject: Subject, seconds: int) -> Values:
     """Flood small UDP datagrams over one TLS link: what counts is how many arrive in a second."""
     sender, receiver = _pair(lab, subject, "tls", 65535)
     meter = _Meter([sender, receiver])
-    sent, received = udp_flood(sender, receiver, seconds, SMALL_DATAGRAM)
+    flood = udp_flood(sender, receiver, seconds, SMALL_DATAGRAM)
     cpu = meter.stop()
-    if not received:
+    if not flood.received:
         raise LabError("no datagram arrived")
     return {
-        "sent_per_s": sent,
-        "received_per_s": received,
-        "cpu_us_per_packet": cpu * 1e6 / (received * seconds),
+        "sent_per_s": flood.sent / flood.seconds,
+        "received_per_s": flood.received / flood.seconds,
+        "cpu_us_per_packet": cpu * 1e6 / flood.received,
         "peak_rss_mib": max(peak_rss_mib(sender.pid), peak_rss_mib(receiver.pid)),
     }
 
@@ -159,7 +159,7 @@ def fan_out(lab: BenchLab, subject: Subject, seconds: int) -> Values:
     lab.start()
     space = lab.space()
     with open(lab.folder / "idle.log", "wb") as log:
-        idle = space.popen([sys.executable, "-m", "benchmarks.idle_peers", uri, IDLE_PEERS], output=log)
+        idle = space.popen([sys.executable, "-m", "benchmarks.idle_peers", uri, str(IDLE_PEERS)], output=log)
     limit = time.monotonic() + PEERS_TIMEOUT
     while (up := len(hub.peers_up())) < ACTIVE_PEERS + IDLE_PEERS:
         if idle.poll() is not None or time.monotonic() > limit:
@@ -189,16 +189,14 @@ def cold_start(lab: BenchLab, subject: Subject, seconds: int) -> Values:
     peer = lab.place(subject.receiver, "peer")
     uri = peer.listen("tls")
     lab.start()
-    for _ in range(START_ATTEMPTS - 1):
+    last_words = ""
+    for _ in range(START_ATTEMPTS):
         node = lab.place(subject.sender, "starter")
         node.dial(uri)
         if values := _timed_start(node, peer):
             return values
-    node = lab.place(subject.sender, "starter")
-    node.dial(uri)
-    if values := _timed_start(node, peer):
-        return values
-    raise LabError(f"the node ended {START_ATTEMPTS} times at its start: {node.log_text()[-500:]}")
+        last_words = node.log_text()[-500:]
+    raise LabError(f"the node ended {START_ATTEMPTS} times at its start: {last_words}")
 
 
 def _timed_start(node: MeshNode, peer: MeshNode) -> Values | None:
@@ -206,17 +204,13 @@ def _timed_start(node: MeshNode, peer: MeshNode) -> Values | None:
     with _waiting_ping(node, peer) as ping:
         began = time.monotonic()
         node.start()
-        ready = 0.0
-        while not ready:
+        while not _answers(node):
             if not node.running:
                 return None
             if time.monotonic() > began + START_TIMEOUT:
                 raise LabError(f"{node!r} not ready in {START_TIMEOUT} s: {node.log_text()[-500:]}")
-            try:
-                if admin_request(node.admin_path, "getself").get("status") == "success":
-                    ready = time.monotonic() - began
-            except (OSError, ValueError):
-                time.sleep(START_POLL)
+            time.sleep(START_POLL)
+        ready = time.monotonic() - began
         output, _ = ping.communicate(timeout=START_TIMEOUT + 5)
     try:
         replied = float(output.decode().split()[-1]) - began
@@ -225,10 +219,17 @@ def _timed_start(node: MeshNode, peer: MeshNode) -> Values | None:
     return {"admin_ready_s": ready, "first_ping_s": replied}
 
 
+def _answers(node: MeshNode) -> bool:
+    try:
+        return bool(admin_request(node.admin_path, "getself").get("status") == "success")
+    except (OSError, ValueError):
+        return False
+
+
 @contextmanager
 def _waiting_ping(node: MeshNode, peer: MeshNode) -> Iterator[subprocess.Popen[bytes]]:
-    program = [sys.executable, "-S", _HERE / "first_reply.py"]
-    process = node.space.popen([*program, peer.address, FIRST_REPLY_INTERVAL, START_TIMEOUT])
+    arguments = [peer.address, str(FIRST_REPLY_INTERVAL), str(START_TIMEOUT)]
+    process = node.space.popen([sys.executable, "-S", _HERE / "first_reply.py", *arguments])
     try:
         assert process.stdout is not None
         if process.stdout.readline().strip() != b"ready":
