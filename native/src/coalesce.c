@@ -48,7 +48,10 @@ static struct segment parse(const struct coalescer *coalescer, const uint8_t *pa
     return (struct segment){IPV6_HEADER_SIZE + UDP_HEADER_SIZE, false};
 }
 
-/* Whether the headers are equal in all that the pieces of a joined packet share; the flow is known to be. */
+/*
+ * Whether the headers are equal in all that the pieces of a joined packet share. Flow and header size are known to be,
+ * and the flags to be ACK with or without PSH.
+ */
 static bool headers_equal(const uint8_t *one, const uint8_t *other, size_t header_size)
 {
     if (memcmp(one, other, IPV6_PAYLOAD_SIZE) || one[IPV6_HOP_LIMIT] != other[IPV6_HOP_LIMIT])
@@ -57,7 +60,6 @@ static bool headers_equal(const uint8_t *one, const uint8_t *other, size_t heade
         return true;
     const uint8_t *a = one + IPV6_HEADER_SIZE, *b = other + IPV6_HEADER_SIZE;
     return !memcmp(a + TCP_ACK_NUMBER, b + TCP_ACK_NUMBER, TCP_FLAGS - TCP_ACK_NUMBER) &&
-           a[TCP_FLAGS] == b[TCP_FLAGS] && /* the header size; of the flags only PSH can differ */
            !memcmp(a + TCP_WINDOW, b + TCP_WINDOW, TCP_CHECKSUM - TCP_WINDOW) &&
            !memcmp(a + TCP_URGENT, b + TCP_URGENT, header_size - IPV6_HEADER_SIZE - TCP_URGENT);
 }

@@ -466,6 +466,16 @@ static void test_many_flows(void)
     finish();
     CHECK(write_count == 30 * COALESCE_FLOWS);
 
+    start(true, true); /* two flows with the same hash */
+    struct description one = TCP_PACKET, other = TCP_PACKET;
+    other.source ^= 4;
+    other.dest_port ^= 4;
+    for (int i = 0; i < 5; i++, one = next(one), other = next(other)) {
+        add(one);
+        add(other);
+    }
+    EXPECT(5, 5);
+
     start(true, true);
     struct description steady = TCP_PACKET; /* one flow that goes on in pairs while others come and go */
     for (uint16_t flow = 3000; flow < 3100; flow++) {
