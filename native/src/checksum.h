@@ -22,7 +22,7 @@ static inline uint16_t checksum_fold(uint64_t sum)
 /* Sums up to 4 GB of any alignment; an odd last byte counts as if a zero byte followed. */
 uint16_t checksum_sum(const void *data, size_t size);
 
-/* Sums the pseudo header: the addresses of an IPv6 packet, the protocol and the size of transport header and payload. */
+/* Sums the pseudo header: the addresses of an IPv6 packet, the protocol, the size of transport header and payload. */
 uint16_t checksum_pseudo(const uint8_t *packet, uint8_t protocol, size_t size);
 
 /*

@@ -193,7 +193,8 @@ static inline bool same_packet(const uint8_t *one, size_t one_size, const uint8_
         return false;
     if (!memcmp(one, other, one_size))
         return true;
-    if (one_size < 60 || one[6] != PROTOCOL_TCP || memcmp(one, other, 56) || memcmp(one + 58, other + 58, one_size - 58))
+    if (one_size < 60 || one[6] != PROTOCOL_TCP || memcmp(one, other, 56) ||
+        memcmp(one + 58, other + 58, one_size - 58))
         return false;
     return (get16(one + 56) == 0 && get16(other + 56) == 0xffff) || (get16(one + 56) == 0xffff && !get16(other + 56));
 }

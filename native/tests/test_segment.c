@@ -88,9 +88,10 @@ static void test_cut(void)
         for (int tcp = 0; tcp < 2; tcp++) {
             struct description it = tcp ? TCP_PACKET : UDP_PACKET;
             size_t gso_size = sizes[i];
-            size_t payloads[] = {1, gso_size, gso_size + 1, 2 * gso_size - 1, 2 * gso_size, 2 * gso_size + 1, 5 * gso_size};
+            size_t payloads[] = {1, gso_size, gso_size + 1, 2 * gso_size - 1, 2 * gso_size, 2 * gso_size + 1,
+                                 5 * gso_size};
             for (size_t k = 0; k < sizeof payloads / sizeof *payloads; k++) {
-                it.payload = payloads[k] ? payloads[k] : 1;
+                it.payload = payloads[k];
                 for (it.extension = 0; it.extension <= 24; it.extension += 8)
                     check_cut(it, gso_size, false);
             }
