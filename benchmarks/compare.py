@@ -23,7 +23,7 @@ from types import FrameType
 
 from benchmarks.rows import ROWS, TITLES, Pair, Row, Summary, selected, summarise
 from benchmarks.scenarios import SCENARIOS, Scenario, Values
-from benchmarks.subjects import BenchLab, Kind, Subject
+from benchmarks.subjects import BenchLab, Kind, Subject, native_obstacle
 from tests.interop.go_node import GoNodeUnavailableError, GoPrograms, obtain
 from tests.interop.lab import OURS, obstacle
 
@@ -60,7 +60,9 @@ class Bench:
             _progress(f"{what}: {subject}")
             try:
                 with BenchLab(self.programs) as lab:
-                    return scenario.run(lab, subject, self.seconds)
+                    values = scenario.run(lab, subject, self.seconds)
+                    lab.require_datapaths()
+                    return values
             except Exception as error:  # whatever it was, the other runs go on and this one is named
                 words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
                 fate = "repeated" if attempt < ATTEMPTS else "given up: this pair does not count"
@@ -79,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for row in rows:
             print(f"{row.id:32} {TITLES[row.scenario]}: {row.title} {row.target.text if row.target else ''}".rstrip())
         return 0
-    if reason := obstacle():
+    if reason := obstacle() or (native_obstacle() if options.ours == "native" else None):
         print(f"bench: {reason}", file=sys.stderr)
         return 1
     ours, reference = _subjects(options)
@@ -148,7 +150,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 def _measure(bench: Bench, rows: Sequence[Row], judged: bool, file: Path | None) -> int:
     began = time.monotonic()
     missing = 0
-    print(f"{bench.ours} beside {bench.reference}: medians of {bench.pairs} pairs, {bench.seconds} s of traffic each")
+    print(f"{bench.ours} beside {bench.reference}: medians of {bench.pairs} pairs, {bench.seconds} s of traffic")
     print(_machine())
     left, right = ("Go", OURS) if judged else ("reference", "ours")
     print(_line("", left, right, "ratio", "lowest-highest", "target" if judged else "", ""))
@@ -186,10 +188,12 @@ def _report(row: Row, summary: Summary | None, pairs: int, judged: bool) -> str:
 
 
 def _line(title: str, reference: str, ours: str, ratio: str, spread: str, target: str, verdict: str) -> str:
-    return f"{title:42} {reference:>9} {ours:>9} {ratio:>7} {spread:>15}  {target:12} {verdict}".rstrip()
+    return f"{title:42} {reference:>9} {ours:>9} {ratio:>7} {spread:>15}  {target:13} {verdict}".rstrip()
 
 
 def _number(value: float) -> str:
+    if value == 0:
+        return "0"
     return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 

@@ -7,17 +7,20 @@ only in the mixed pairings. Nodes run as an operator starts them, with the defau
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.interop.lab import OURS, Lab
+from tests.interop.lab import OURS, Lab, LabError
 from tests.interop.nodes import GoNode, MeshNode, YggNode
 
-__all__ = ["DATAPATH_VARIABLE", "BenchLab", "Kind", "Subject"]
+__all__ = ["DATAPATH_VARIABLE", "BenchLab", "Kind", "Subject", "native_obstacle"]
 
 DATAPATH_VARIABLE = "YGGPY_DATAPATH"
 """Environment variable that chooses our node's data plane: ``pure`` or ``native``."""
+
+NATIVE_EXTENSION = "yggpy.datapath._native"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ class Subject:
 
     def __str__(self) -> str:
         return str(self.sender) if self.sender == self.receiver else f"{self.sender} > {self.receiver}"
+
+
+def native_obstacle() -> str | None:
+    """Return why the native data plane can't be measured here, or None."""
+    if importlib.util.find_spec(NATIVE_EXTENSION) is None:
+        return f"there is no native data plane to measure: no {NATIVE_EXTENSION} is installed"
+    return None
 
 
 class _QuietGoNode(GoNode):
@@ -74,3 +84,12 @@ class BenchLab(Lab):
             node = _QuietGoNode(label, self.space(), self.folder, settings, self.programs[kind.program])
         self.nodes.append(node)
         return node
+
+    def require_datapaths(self) -> None:
+        """Fail if a node that was to use the native data plane has not even loaded it: its figures would be pure's."""
+        file = f"/{NATIVE_EXTENSION.replace('.', '/')}."
+        for node in self.nodes:
+            if not isinstance(node, _ChosenYggNode) or node.datapath != "native" or not node.running:
+                continue
+            if file not in Path(f"/proc/{node.pid}/maps").read_text(encoding="utf-8", errors="replace"):
+                raise LabError(f"{node!r} has not loaded {NATIVE_EXTENSION}")
