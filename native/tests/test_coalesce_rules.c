@@ -1,4 +1,4 @@
-/* Every reason not to join a packet: what waits of its flow goes out before it, and what can join nothing never waits. */
+/* Every reason not to join a packet: what waits of its flow goes out first, and what can join nothing never waits. */
 #include "coalesce.h"
 
 #include "coalesce_recorder.h"
