@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.procstat import udp6_received, wait_listening
+from benchmarks.procstat import Udp6Counters, udp6_counters, wait_listening
 from tests.interop.lab import LabError
 from tests.interop.measure import PingResult, ping, require_all_pairs
 from tests.interop.nodes import MeshNode
@@ -52,8 +52,8 @@ class Flood:
     """What a stream of datagrams without any back-pressure came to."""
 
     sent: int
-    received: int
-    """What the kernel gave to the receiving program: iperf3's own count of losses lags behind under a flood."""
+    counters: Udp6Counters
+    """The receiving kernel's: iperf3's own count of losses lags behind under a flood."""
     seconds: float
     """How long was sent."""
 
@@ -139,7 +139,7 @@ def tcp_flows(source: MeshNode, dests: Sequence[MeshNode], seconds: int, flows_e
 
 def udp_flood(source: MeshNode, dest: MeshNode, seconds: int, size: int) -> Flood:
     """Send UDP datagrams of ``size`` bytes as fast as one program can."""
-    before = udp6_received(dest.pid)
+    before = udp6_counters(dest.pid)
     (end,) = _run_clients(source, [dest], seconds, "-u", "-b", "0", "-l", str(size))
-    received = udp6_received(dest.pid) - before
-    return Flood(int(end["sum"]["packets"]), received, float(end["sum"]["seconds"]))
+    counters = udp6_counters(dest.pid) - before
+    return Flood(int(end["sum"]["packets"]), counters, float(end["sum"]["seconds"]))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "peak_rss_mib", "udp6_received", "wait_listening"]
+__all__ = ["Udp6Counters", "cpu_seconds", "peak_rss_mib", "udp6_counters", "wait_listening"]
 
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 _STATE_LISTEN = "0A"
@@ -36,17 +37,28 @@ def peak_rss_mib(pid: int) -> float:
     raise OSError(f"process {pid} has no VmHWM: it has ended")
 
 
-def udp6_received(pid: int) -> int:
-    """Return how many UDP datagrams over IPv6 programs in the process's namespace were given so far.
+@dataclass(frozen=True)
+class Udp6Counters:
+    """What came of the UDP datagrams over IPv6 that reached a socket in a namespace."""
 
-    Source: ``Udp6InDatagrams`` of ``/proc/<pid>/net/snmp6``. It counts single datagrams, also where the kernel carries
-    several as one packet on the way, and leaves out those that found the receiver's buffer full.
+    received: int
+    """Given to the receiving program."""
+    overflowed: int
+    """Dropped since the socket's buffer was full: they arrived, but the receiving program was too slow."""
+
+    def __sub__(self, other: Udp6Counters) -> Udp6Counters:
+        return Udp6Counters(self.received - other.received, self.overflowed - other.overflowed)
+
+
+def udp6_counters(pid: int) -> Udp6Counters:
+    """Return the counters of the process's namespace so far, in datagrams.
+
+    Source: ``Udp6InDatagrams`` and ``Udp6RcvbufErrors`` of ``/proc/<pid>/net/snmp6``. They count single datagrams, also
+    where the kernel carries several as one packet on the way.
     """
-    for line in Path(f"/proc/{pid}/net/snmp6").read_text(encoding="ascii").splitlines():
-        name, value = line.split()
-        if name == "Udp6InDatagrams":
-            return int(value)
-    raise OSError("this kernel has no Udp6InDatagrams in /proc/net/snmp6")
+    lines = Path(f"/proc/{pid}/net/snmp6").read_text(encoding="ascii").splitlines()
+    values = {name: int(value) for name, value in map(str.split, lines)}
+    return Udp6Counters(values["Udp6InDatagrams"], values["Udp6RcvbufErrors"])
 
 
 def wait_listening(pid: int, port: int, timeout: float = 5.0) -> None:
