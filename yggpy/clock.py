@@ -15,21 +15,21 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Scheduler", "SystemClock", "TimerHandle"]
+__all__ = ["CLOCK_ID", "Scheduler", "SystemClock", "TimerHandle"]
 
 # CLOCK_BOOTTIME goes on while the machine sleeps, so peers' 60 s and 5 min limits are judged rightly on waking.
-_CLOCK_ID = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+CLOCK_ID = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SystemClock:
     """Reads the machine's clock; ``now()`` is Unix-anchored, monotonic seconds."""
 
     def __init__(self) -> None:
-        self._offset = time.time() - time.clock_gettime(_CLOCK_ID)
+        self._offset = time.time() - time.clock_gettime(CLOCK_ID)
 
     def now(self) -> float:
         """Return the current time in seconds."""
-        return time.clock_gettime(_CLOCK_ID) + self._offset
+        return time.clock_gettime(CLOCK_ID) + self._offset
 
 
 class TimerHandle(Protocol):

@@ -23,7 +23,7 @@ from yggpy.clock import SystemClock, TimerHandle
 from yggpy.config import Config
 from yggpy.core import Core, DatapathFactory
 from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkCounters, LinkEnd
-from yggpy.datapath.pure import PureDatapath
+from yggpy.datapath.choice import choose_datapath
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
 from yggpy.status import PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
@@ -144,8 +144,9 @@ class Node:
         config: Config,
         *,
         logger: logging.Logger | None = None,
-        datapath_factory: DatapathFactory = PureDatapath,
+        datapath_factory: DatapathFactory | None = None,
     ) -> None:
+        """``datapath_factory``: the data plane to use; by default the best there is (see ``yggpy.datapath.choice``)."""
         self.config = config
         self.private_key = config.private_key
         self.public_key: bytes = config.private_key.public_key
@@ -188,13 +189,19 @@ class Node:
     async def start_links(self) -> None:
         """Join the mesh: start listeners and peers. For callers with something to do before the TUN is there.
 
-        Raises ``ConfigError`` for a configured peer or key that cannot be used, ``NodeClosedError`` when the node is
+        Raises ``ConfigError`` for a configured peer or key that cannot be used, ``DatapathError`` when the data plane
+        that the environment asks for cannot be had, ``NodeClosedError`` when the node is
         closed meanwhile. A listener that fails is only logged, as Go does. ``close`` the node after an error.
         """
         if self._core is not None:
             raise RuntimeError("a node can be started only once")
         self._check_open()
         config = self.config
+        if self._datapath_factory is None:
+            choice = choose_datapath()
+            self._datapath_factory = choice.factory
+            if choice.shortcoming:
+                self._log.info("%s", choice.shortcoming)
         self._scheduler = LoopScheduler()
         self._core = Core(
             self.private_key,
@@ -257,10 +264,13 @@ class Node:
     def _open_tun(self) -> None:
         assert self._core is not None
         wanted = self.config.if_mtu
-        self._tun = TunDevice.open(self.config.if_name, self.address, wanted)
+        datapath = self._core.datapath
+        self._tun = TunDevice.open(
+            self.config.if_name, self.address, wanted, vnet_header=datapath.takes_vnet_header
+        )
         if self._tun.mtu != wanted:
             self._log.warning("IfMTU %d is outside %d..%d; using %d", wanted, MIN_MTU, MAX_MTU, self._tun.mtu)
-        self._core.datapath.attach_tun(self._tun.fd, self._tun.mtu, self._tun_failed)
+        datapath.attach_tun(self._tun.fd, self._tun.mtu, self._tun_failed)
         self._log.info("Interface name: %s", self._tun.name)
         self._log.info("Interface IPv6: %s/7", self.address)
         self._log.info("Interface MTU: %d", self._tun.mtu)

@@ -8,6 +8,7 @@ The data plane reads and writes the descriptor; this file only makes it, and rem
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -65,15 +66,16 @@ class TunDevice:
         self.mtu = mtu
 
     @classmethod
-    def open(cls, name: str, address: Address, mtu: int) -> TunDevice:
+    def open(cls, name: str, address: Address, mtu: int, *, vnet_header: bool = False) -> TunDevice:
         """Make the interface ``name`` (or ``"auto"``) with ``address``/7, set its MTU and bring it up.
 
         ``mtu`` (bytes) is bounded to ``MIN_MTU``..``MAX_MTU``; the attribute ``mtu`` tells the value in force.
+        With ``vnet_header`` each packet on ``fd`` has a ``virtio_net_hdr`` in front, if the kernel can do that.
         A persistent interface made beforehand (``ip tuntap add``) is taken over if nobody else holds it.
         Raises :class:`TunError`.
         """
         mtu = min(max(mtu, MIN_MTU), MAX_MTU)
-        device = _create(name)
+        device = _create(name, vnet_header)
         try:
             os.set_inheritable(device.fileno(), False)
             os.set_blocking(device.fileno(), False)
@@ -92,7 +94,7 @@ class TunDevice:
             self._device.close()
 
 
-def _create(name: str) -> Any:
+def _create(name: str, vnet_header: bool) -> Any:
     if name == AUTO_NAME:
         wanted, label = "", "a TUN interface"
     else:
@@ -105,8 +107,12 @@ def _create(name: str) -> Any:
         ) from None
     if len(os.fsencode(wanted)) > _MAX_NAME_BYTES:
         raise TunError(f"cannot make {label}: the name is longer than {_MAX_NAME_BYTES} bytes; shorten IfName")
+    flags = pytun.IFF_TUN | pytun.IFF_NO_PI
+    if vnet_header:
+        with contextlib.suppress(OSError, ValueError):  # what is wrong besides this flag shows without it too
+            return pytun.TunTapDevice(name=wanted, flags=flags | pytun.IFF_VNET_HDR, dev=_TUN_PATH)
     try:
-        return pytun.TunTapDevice(name=wanted, flags=pytun.IFF_TUN | pytun.IFF_NO_PI, dev=_TUN_PATH)
+        return pytun.TunTapDevice(name=wanted, flags=flags, dev=_TUN_PATH)
     except (OSError, ValueError) as error:
         raise TunError(f"cannot make {label}: {_explain_create(error)}") from None
 

@@ -9,7 +9,8 @@ import struct
 from collections.abc import Callable
 
 from yggpy.address import Address, Subnet
-from yggpy.datapath.base import Datapath, LinkEnd
+from yggpy.clock import Scheduler
+from yggpy.datapath.base import Datapath, DatapathUpcalls, LinkEnd
 from yggpy.datapath.pure import PureDatapath
 from yggpy.keys import PrivateKey
 from yggpy.routing.greedy import Coords, Fib, FibLink
@@ -75,11 +76,12 @@ class Peer:
 class Bench:
     """One data plane for node ``OWN``; ``calls`` are its upcalls as (name, arguments…)."""
 
-    def __init__(self) -> None:
+    def __init__(self, plane: str = "pure") -> None:
+        """``plane``: which data plane to put on the bench, ``pure`` or ``native``."""
         self.scheduler = VirtualScheduler()
         self.calls: list[tuple[object, ...]] = []
         self.reject: Exception | None = None
-        self.datapath: Datapath = PureDatapath(OWN, self.scheduler, self)
+        self.datapath: Datapath = make_datapath(plane, OWN, self.scheduler, self)
         self._links: list[FibLink] = []
         self._self_path: Coords = ()
 
@@ -150,6 +152,15 @@ class Bench:
 
     def message_received(self, source: bytes, message: bytes) -> None:
         self.calls.append(("message_received", source, message))
+
+
+def make_datapath(plane: str, own_key: bytes, scheduler: Scheduler, upcalls: DatapathUpcalls) -> Datapath:
+    """Make a data plane that runs on ``scheduler`` alone."""
+    if plane == "pure":
+        return PureDatapath(own_key, scheduler, upcalls)
+    from yggpy.datapath.native import NativeDatapath
+
+    return NativeDatapath(own_key, scheduler, upcalls, threaded=False)
 
 
 def session_in_step() -> tuple[SessionKeys, SessionKeys]:

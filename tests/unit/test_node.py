@@ -10,6 +10,7 @@ import pytest
 
 from yggpy import testing
 from yggpy.address import Address
+from yggpy.datapath.pure import PureDatapath
 from yggpy.keys import PrivateKey
 from yggpy.node import MAX_DATAGRAM, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LIMIT, Node, NodeClosedError
 from yggpy.sessions.crypto import seal_box
@@ -242,7 +243,8 @@ async def test_a_link_that_ends_while_it_is_made_is_forgotten() -> None:
 
 async def test_a_plaintext_without_room_for_a_key_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Over-long numbers let an authenticated sender seal less than the 32 bytes that must be there; Go panics."""
-    async with testing.nodes(2) as (alice, bob):
+    pure = Node(testing.quiet_config(), datapath_factory=PureDatapath)
+    async with pure as alice, Node(testing.quiet_config()) as bob:
         await testing.connect(alice, bob)
         await alice.send(bob.public_key, b"before")
         await receive(bob)

@@ -304,6 +304,11 @@ class Datapath(Protocol):
 
     # -- TUN and life ------------------------------------------------------------------------------------
 
+    @property
+    def takes_vnet_header(self) -> bool:
+        """Whether a TUN with ``IFF_VNET_HDR``, on which packets come and go in bulk, is welcome."""
+        ...
+
     def attach_tun(self, fd: int, mtu: int, on_error: Callable[[OSError], None]) -> None:
         """Start to read and write IPv6 packets on a non-blocking TUN descriptor (not closed by the data plane)."""
         ...

@@ -435,6 +435,11 @@ class PureDatapath:
 
     # -- TUN ---------------------------------------------------------------------------------------------
 
+    @property
+    def takes_vnet_header(self) -> bool:
+        """See :class:`Datapath`."""
+        return False
+
     def attach_tun(self, fd: int, mtu: int, on_error: Callable[[OSError], None]) -> None:
         """See :class:`Datapath`."""
         self._mtu = mtu

@@ -12,7 +12,15 @@ import socket
 import ssl
 from typing import Any
 
-__all__ = ["IO_TIMEOUT", "error_text", "join_host_port", "network_of", "operation_error", "sockaddr_text"]
+__all__ = [
+    "IO_TIMEOUT",
+    "error_text",
+    "join_host_port",
+    "network_of",
+    "operation_error",
+    "sockaddr_text",
+    "tls_reason_text",
+]
 
 IO_TIMEOUT = "i/o timeout"
 """Go's text for a deadline that passed."""
@@ -110,6 +118,11 @@ def _tls_text(error: ssl.SSLError) -> str:
         return "EOF"
     if not isinstance(reason, str) or not reason:
         return f"tls: {error}"
+    return tls_reason_text(reason)
+
+
+def tls_reason_text(reason: str) -> str:
+    """Return Go's words for OpenSSL's ``reason``, such as ``WRONG_VERSION_NUMBER``."""
     known = _TLS_REASONS.get(reason)
     if known is not None:
         return known

@@ -1,0 +1,134 @@
+/*
+ * The packet path: what yggpy/datapath/pure.py does, in C. It holds the tables that the control plane pushes, the links
+ * and the TUN; it has no thread, no lock and no clock of its own (see engine.h for those).
+ *
+ * The way of one packet out of this node:
+ *
+ * 1. tun.c reads it; plane_send_ipv6 checks version and source and finds the remote by destination address or subnet;
+ * 2. it is sealed in place with the remote's session keys (outbound.c);
+ * 3. our coordinates and the remote's go directly in front of it, and the frame to the link that the fib names;
+ *
+ * and in: a Traffic frame is routed again where it lies in the read buffer; if nobody is nearer and it is for us, it is
+ * opened in place, checked and written to the TUN (inbound.c). Transit changes nothing but the watermark.
+ *
+ * What cannot be decided here goes up as an event. Nothing on the way is allocated for a packet.
+ */
+#ifndef YGGPY_PLANE_H
+#define YGGPY_PLANE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "box.h"
+#include "events.h"
+#include "fib.h"
+#include "link.h"
+#include "remote.h"
+#include "table.h"
+#include "tun.h"
+#include "wire.h"
+
+enum {
+    DEFAULT_MTU = 1280,  /* of the IPv6 layer while there is no TUN */
+    HEADROOM = 512,      /* bytes in front of a packet for all headers; longer paths take a slower way */
+    MAX_HEAD_FIXED = MAX_FRAME_HEAD + 2 * KEY_SIZE + MAX_UVARINT_SIZE, /* of a Traffic frame, but for its two paths */
+    PACKET_ROOM = HEADROOM + MAX_TUN_PACKET + 1 + 512, /* of a buffer that takes any packet of the TUN */
+};
+
+#define TUN_PAUSE_LIMIT 0.05 /* seconds for which a congested link may hold up the reading of the TUN */
+#define TELL_AGAIN 0.1       /* seconds after which a question about one remote is asked again */
+
+struct plane {
+    uint8_t own_key[KEY_SIZE];
+    uint8_t own_address[ADDRESS_SIZE];
+    uint8_t own_subnet[SUBNET_SIZE];
+    double now; /* seconds; whoever calls sets it first */
+    struct events events;
+    struct remotes remotes;
+    struct fib *fib;
+    struct table links; /* by id */
+    struct link *dirty; /* have unwritten frames */
+    struct link *dead;  /* closed, to be freed when nobody is inside them any more */
+    struct link_owner owner;
+    struct link *input;     /* the link whose frames are being handled, or NULL */
+    struct link *congested; /* the link that had to queue the last packet of the TUN, while it is full */
+    struct box_context *box;
+    struct tun tun;
+    uint8_t *packet;  /* PACKET_ROOM: what the TUN was read into */
+    uint8_t *segment; /* PACKET_ROOM: a piece of it, and what comes from above */
+    uint8_t *scratch; /* STREAM_CIPHER_ROOM */
+    uint8_t *plain;   /* LINK_PLAIN_ROOM */
+    void (*watch_link)(void *watcher, struct link *link);
+    void (*watch_tun)(void *watcher, bool input);
+    void *watcher;
+};
+
+/* NULL: out of memory. Keys and addresses are those of this node. */
+struct plane *plane_new(const uint8_t key[KEY_SIZE], const uint8_t address[ADDRESS_SIZE],
+                        const uint8_t subnet[SUBNET_SIZE]);
+void plane_free(struct plane *plane);
+
+/* Flushes what is dirty, tells of links that have ended and frees them. Call at the end of each batch of input. */
+void plane_settle(struct plane *plane);
+
+/* Judges deadlines; returns when to call again (0: nothing is due). */
+double plane_timers(struct plane *plane);
+
+/* When the next deadline is, without judging any (0: nothing is due). */
+double plane_next_timer(const struct plane *plane);
+
+/* ---- links (plane.c) ---- */
+
+/* Takes over the stream. False: out of memory; the stream is then still the caller's. */
+bool plane_add_link(struct plane *plane, uint64_t id, const uint8_t key[KEY_SIZE], struct stream *stream);
+struct link *plane_link(const struct plane *plane, uint64_t id);
+/* Reads what has arrived from its descriptor, or handles what somebody else has carried here. */
+void plane_read_link(struct plane *plane, struct link *link);
+void plane_feed_link(struct plane *plane, struct link *link, const uint8_t *data, size_t size);
+/* If a call has ended the link: takes it away and tells the control plane. */
+void plane_check_link(struct plane *plane, struct link *link);
+/* Ends a link without an event: the control plane knows. */
+void plane_close_link(struct plane *plane, uint64_t id);
+/* All events so far have been taken: links that were held up may go on. */
+void plane_events_taken(struct plane *plane);
+
+/* ---- tables (plane.c) ---- */
+
+void plane_set_fib(struct plane *plane, struct fib *fib);
+bool plane_set_path(struct plane *plane, const uint8_t dest[KEY_SIZE], const uint8_t *path, size_t size);
+void plane_remove_path(struct plane *plane, const uint8_t dest[KEY_SIZE]);
+bool plane_set_session(struct plane *plane, const uint8_t key[KEY_SIZE], const struct session_keys *keys,
+                       uint64_t *generation);
+void plane_remove_session(struct plane *plane, const uint8_t key[KEY_SIZE]);
+bool plane_set_address(struct plane *plane, const uint8_t key[KEY_SIZE], const uint8_t address[ADDRESS_SIZE],
+                       const uint8_t subnet[SUBNET_SIZE]);
+void plane_remove_address(struct plane *plane, const uint8_t key[KEY_SIZE]);
+
+/* ---- outbound (outbound.c); data is not changed unless said otherwise ---- */
+
+void plane_send_payload(struct plane *plane, const uint8_t dest[KEY_SIZE], const uint8_t *payload, size_t size);
+void plane_send_message(struct plane *plane, const uint8_t dest[KEY_SIZE], const uint8_t *message, size_t size);
+void plane_send_ipv6(struct plane *plane, const uint8_t *packet, size_t size);
+
+/* The remote that an IPv6 packet should go to: NULL and *lawful if its key is not known; not lawful: drop it. */
+struct remote *plane_find_remote(const struct plane *plane, const uint8_t *packet, size_t size, bool *lawful);
+
+/* Reads a batch of packets from the TUN and sends them. */
+void plane_read_tun(struct plane *plane);
+
+/* Sends again what was last sent along a path that has changed. */
+void plane_send_kept(struct plane *plane, struct remote *remote);
+
+/* ---- inbound (inbound.c) ---- */
+
+/* A Traffic frame, see link_owner. */
+const char *plane_on_traffic(struct plane *plane, struct link *link, uint8_t *start, uint8_t *payload, size_t size);
+
+/* A session-layer payload for this node; it may be changed in place. */
+void plane_deliver(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t *payload, size_t size);
+
+/* Adds an event that the link being read has caused. */
+void plane_tell(struct plane *plane, struct event event, const uint8_t *data, size_t size);
+
+#endif
