@@ -23,7 +23,7 @@ from types import FrameType
 
 from benchmarks.rows import ROWS, TITLES, Pair, Row, Summary, selected, summarise
 from benchmarks.scenarios import SCENARIOS, Scenario, Values
-from benchmarks.subjects import BenchLab, Kind, Subject, native_obstacle
+from benchmarks.subjects import BenchLab, Kind, Subject, best_datapath, program_stamp
 from tests.interop.go_node import GoNodeUnavailableError, GoPrograms, obtain
 from tests.interop.lab import OURS, obstacle
 
@@ -46,6 +46,13 @@ class Bench:
     results: dict[str, list[Pair]] = field(default_factory=dict)
     """By scenario."""
     failures: list[str] = field(default_factory=list)
+    stamp: float = field(default_factory=program_stamp)
+    """When our node's files last changed, as of the beginning."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether our node's files changed under the benchmark: then its runs are of different programs."""
+        return program_stamp() != self.stamp
 
     def run(self, scenario: Scenario) -> list[Pair]:
         """Run all pairs of a scenario and keep their results."""
@@ -71,7 +78,7 @@ class Bench:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark and print its table; return 0, or 1 if some row has no result."""
+    """Run the benchmark and print its table; return 0, or 1 if some row has no result that counts."""
     parser = _parser()
     options = parser.parse_args(arguments)
     rows = selected(options.only)
@@ -81,8 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for row in rows:
             print(f"{row.id:32} {TITLES[row.scenario]}: {row.title} {row.target.text if row.target else ''}".rstrip())
         return 0
-    if reason := obstacle() or (native_obstacle() if options.ours == "native" else None):
+    if reason := obstacle():
         print(f"bench: {reason}", file=sys.stderr)
+        return 1
+    if options.ours == "native" != best_datapath():
+        print("bench: there is no native data plane to measure: it is not built", file=sys.stderr)
         return 1
     ours, reference = _subjects(options)
     programs: dict[str, GoPrograms] = {}
@@ -111,7 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=_positive, default=DEFAULT_SECONDS, help="of traffic (default %(default)s)")
     parser.add_argument("--only", default="", help="the rows whose id or title contains one of these, comma-separated")
     parser.add_argument("--list", action="store_true", help="print the rows and their targets, and run nothing")
-    parser.add_argument("--ours", choices=("pure", "native"), default="", help="our data plane (default: its choice)")
+    parser.add_argument(
+        "--ours", choices=("pure", "native"), default="", help="our data plane (default: native, if built)"
+    )
     parser.add_argument(
         "--versus", choices=("go", "pure"), default="go", help="compare with this (default %(default)s)"
     )
@@ -132,7 +144,7 @@ def _positive(text: str) -> int:
 def _subjects(options: argparse.Namespace) -> tuple[Subject, Subject]:
     """Return ours and the reference, which has the other kind in our places."""
     go = Kind(GO_VERSION)
-    ours = Kind(OURS, options.ours)
+    ours = Kind(OURS, options.ours or best_datapath())
     reference = go if options.versus == "go" else Kind(OURS, "pure")
     sides = options.pairing.split("-")
 
@@ -167,8 +179,10 @@ def _measure(bench: Bench, rows: Sequence[Row], judged: bool, file: Path | None)
                 file.write_text(json.dumps(_raw(bench), indent=1) + "\n", encoding="utf-8")
     for failure in bench.failures:
         print(f"failed: {failure}")
+    if bench.changed:
+        print("void: our node's files changed meanwhile, so these runs are not all of one program")
     print(f"{time.monotonic() - began:.0f} s in all; load average now {os.getloadavg()[0]:.1f}")
-    return 1 if missing else 0
+    return 1 if missing or bench.changed else 0
 
 
 def _report(row: Row, summary: Summary | None, pairs: int, judged: bool) -> str:
@@ -222,6 +236,7 @@ def _raw(bench: Bench) -> dict[str, object]:
         "runs": {name: [asdict(pair) for pair in pairs] for name, pairs in bench.results.items()},
         "rows": summaries,
         "failures": bench.failures,
+        "void": bench.changed,
     }
 
 

@@ -8,14 +8,16 @@ only in the mixed pairings. Nodes run as an operator starts them, with the defau
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import yggpy
 from tests.interop.lab import OURS, Lab, LabError
 from tests.interop.nodes import GoNode, MeshNode, YggNode
 
-__all__ = ["DATAPATH_VARIABLE", "BenchLab", "Kind", "Subject", "native_obstacle"]
+__all__ = ["DATAPATH_VARIABLE", "BenchLab", "Kind", "Subject", "best_datapath", "program_stamp"]
 
 DATAPATH_VARIABLE = "YGGPY_DATAPATH"
 """Environment variable that chooses our node's data plane: ``pure`` or ``native``."""
@@ -30,7 +32,7 @@ class Kind:
     program: str
     """:data:`OURS`, or a version of the Go node."""
     datapath: str = ""
-    """Our data plane; empty: the node's own choice."""
+    """Our data plane, ``pure`` or ``native``; empty for Go."""
 
     def __str__(self) -> str:
         if self.program != OURS:
@@ -49,11 +51,18 @@ class Subject:
         return str(self.sender) if self.sender == self.receiver else f"{self.sender} > {self.receiver}"
 
 
-def native_obstacle() -> str | None:
-    """Return why the native data plane can't be measured here, or None."""
-    if importlib.util.find_spec(NATIVE_EXTENSION) is None:
-        return f"there is no native data plane to measure: no {NATIVE_EXTENSION} is installed"
-    return None
+def best_datapath() -> str:
+    """Return the data plane that our node would choose by itself: ``native`` where it is built."""
+    return "pure" if importlib.util.find_spec(NATIVE_EXTENSION) is None else "native"
+
+
+def program_stamp() -> float:
+    """Return when the files of our node last changed (Unix time), to notice a change while it is measured."""
+    files = [str(file) for file in Path(yggpy.__file__).parent.rglob("*.py")]
+    extension = importlib.util.find_spec(NATIVE_EXTENSION)
+    if extension is not None and extension.origin:
+        files.append(extension.origin)
+    return max(os.stat(file).st_mtime for file in files)
 
 
 class _QuietGoNode(GoNode):
@@ -66,8 +75,7 @@ class _ChosenYggNode(YggNode):
 
     def command(self) -> list[str | Path]:
         # env(1) becomes the program that it starts, so the pid stays the node's.
-        chosen: list[str | Path] = ["env", f"{DATAPATH_VARIABLE}={self.datapath}"] if self.datapath else []
-        return [*chosen, sys.executable, "-m", "yggpy"]
+        return ["env", f"{DATAPATH_VARIABLE}={self.datapath}", sys.executable, "-m", "yggpy"]
 
 
 class BenchLab(Lab):
@@ -86,10 +94,14 @@ class BenchLab(Lab):
         return node
 
     def require_datapaths(self) -> None:
-        """Fail if a node that was to use the native data plane has not even loaded it: its figures would be pure's."""
+        """Fail if a running node of ours uses another data plane than was asked for: its figures would be mislabelled.
+
+        The node loads the extension only when it uses it, so the files that its process has mapped tell which it is.
+        """
         file = f"/{NATIVE_EXTENSION.replace('.', '/')}."
         for node in self.nodes:
-            if not isinstance(node, _ChosenYggNode) or node.datapath != "native" or not node.running:
-                continue
-            if file not in Path(f"/proc/{node.pid}/maps").read_text(encoding="utf-8", errors="replace"):
-                raise LabError(f"{node!r} has not loaded {NATIVE_EXTENSION}")
+            if isinstance(node, _ChosenYggNode) and node.running:
+                maps = Path(f"/proc/{node.pid}/maps").read_text(encoding="utf-8", errors="replace")
+                used = "native" if file in maps else "pure"
+                if used != node.datapath:
+                    raise LabError(f"{node!r} uses the data plane {used}, not {node.datapath}")
