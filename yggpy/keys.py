@@ -16,8 +16,6 @@ import os
 from typing import TypeAlias
 
 import nacl.bindings
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from nacl.exceptions import BadSignatureError
 
 __all__ = ["PUBLIC_KEY_SIZE", "SEED_SIZE", "SIGNATURE_SIZE", "PrivateKey", "PublicKey", "verify"]
@@ -123,6 +121,10 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def _verify_as_go(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    # Only hostile or broken signatures come here, and the library takes 8 MB.
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "certificate.h"
 #include "engine.h"
 
 static PyObject *tls_error; /* TlsError(reason) */
@@ -871,7 +872,27 @@ static PyObject *box_name(PyObject *module, PyObject *unused)
     return PyUnicode_FromString(box_implementation());
 }
 
+static PyObject *py_make_certificate(PyObject *module, PyObject *args)
+{
+    (void)module;
+    const char *seed, *common_name;
+    Py_ssize_t seed_size;
+    if (!PyArg_ParseTuple(args, "y#s", &seed, &seed_size, &common_name) || !fixed(seed, seed_size, KEY_SIZE, "a seed"))
+        return NULL;
+    struct buffer certificate = {0}, key = {0};
+    PyObject *pair = NULL;
+    if (certificate_make((const uint8_t *)seed, common_name, &certificate, &key))
+        pair = Py_BuildValue("(y#y#)", buffer_bytes(&certificate), (Py_ssize_t)buffer_size(&certificate),
+                             buffer_bytes(&key), (Py_ssize_t)buffer_size(&key));
+    else
+        PyErr_SetString(tls_error, "OpenSSL could not make an ed25519 certificate");
+    buffer_free(&certificate);
+    buffer_free(&key);
+    return pair;
+}
+
 static PyMethodDef functions[] = {
+    {"make_certificate", py_make_certificate, METH_VARARGS, "Certificate and key, both PEM, for (seed, common name)."},
     {"box_implementation", box_name, METH_NOARGS, "Which Salsa20 this CPU runs: avx512, avx2 or portable."},
     {NULL, NULL, 0, NULL},
 };

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.unit.links_fakes import KEY_A, KEY_B, stream_and_socket
 from tests.unit.vectors import load
+from yggpy.datapath.base import TlsIdentity
+from yggpy.datapath.certificate import make_identity, make_identity_in_python
 from yggpy.errors import YggpyError
+from yggpy.keys import PrivateKey
 from yggpy.links.backoff import Backoff
 from yggpy.links.handshake import HANDSHAKE_TIMEOUT, PeerRefusedError, SelfConnectionError, exchange, judge
-from yggpy.links.tls import make_identity
 from yggpy.links.uri import LinkOptions
 from yggpy.wire.handshake import encode_handshake
 
@@ -116,8 +119,9 @@ def test_backoff_doubles_to_its_limit() -> None:
 # -- certificate ---------------------------------------------------------------------------------------------
 
 
-def test_certificate_looks_like_that_of_go() -> None:
-    identity = make_identity(KEY_A)
+@pytest.mark.parametrize("make", [make_identity, make_identity_in_python])
+def test_certificate_looks_like_that_of_go(make: Callable[[PrivateKey], TlsIdentity]) -> None:
+    identity = make(KEY_A)
     certificate = x509.load_pem_x509_certificate(identity.certificate_pem)
     assert certificate.version is x509.Version.v3
     assert certificate.serial_number == 1

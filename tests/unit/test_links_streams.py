@@ -15,9 +15,9 @@ import pytest
 from tests.unit.links_fakes import KEY_A, KEY_B, socket_pair, stream_and_socket, until
 from yggpy.datapath import streams
 from yggpy.datapath.base import CloseReason, LinkEnd, StreamClosed, TlsParameters
+from yggpy.datapath.certificate import make_identity
 from yggpy.datapath.socktext import error_text, join_host_port, network_of, operation_error, sockaddr_text
 from yggpy.datapath.streams import MAX_BUFFERED, READ_BUFFER, SocketStream, open_stream
-from yggpy.links.tls import make_identity
 
 
 class Sink:

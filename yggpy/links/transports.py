@@ -93,7 +93,7 @@ class TransportContext:
     def identity(self) -> TlsIdentity:
         """The node's certificate, made when it is first needed."""
         if self._identity is None:
-            from yggpy.links.tls import make_identity  # plain TCP and in-memory nodes need no certificate
+            from yggpy.datapath.certificate import make_identity  # plain TCP and in-memory nodes need none
 
             self._identity = make_identity(self.private_key)
         return self._identity

@@ -2,30 +2,41 @@
 
 It looks like the one that Go makes, because that is what firewalls and monitoring have seen so far. Nothing rests on
 it: the handshake above TLS proves the node key.
+
+Where the native data plane is built, C makes it (``native/src/certificate.c``): the library that is used here otherwise
+would be a fifth of the memory of such a node, which needs it for nothing else.
 """
 
 from __future__ import annotations
 
-import datetime
-
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
 from yggpy.datapath.base import TlsIdentity
 from yggpy.keys import PrivateKey
 
-__all__ = ["make_identity"]
+__all__ = ["make_identity", "make_identity_in_python"]
 
 SERIAL_NUMBER = 1
-NEVER_EXPIRES = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)
-"""RFC 5280, section 4.1.2.5: no well-defined expiration date."""
 
 
 def make_identity(private_key: PrivateKey) -> TlsIdentity:
     """Return a fresh certificate for the node key, and that key, both PEM."""
+    try:
+        from yggpy.datapath._native import make_certificate
+    except ImportError:
+        return make_identity_in_python(private_key)
+    return TlsIdentity(*make_certificate(private_key.seed, private_key.public_key.hex()))
+
+
+def make_identity_in_python(private_key: PrivateKey) -> TlsIdentity:
+    """Do the same without the native data plane."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
     key = Ed25519PrivateKey.from_private_bytes(private_key.seed)
+    never_expires = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)  # RFC 5280, section 4.1.2.5
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, private_key.public_key.hex())])
     certificate = (
         x509.CertificateBuilder()
@@ -34,7 +45,7 @@ def make_identity(private_key: PrivateKey) -> TlsIdentity:
         .public_key(key.public_key())
         .serial_number(SERIAL_NUMBER)
         .not_valid_before(datetime.datetime.now(datetime.UTC))
-        .not_valid_after(NEVER_EXPIRES)
+        .not_valid_after(never_expires)
         .add_extension(
             x509.KeyUsage(
                 digital_signature=True,
