@@ -36,7 +36,7 @@ static bool fill(X509 *certificate, EVP_PKEY *key, const char *common_name)
            X509_gmtime_adj(X509_getm_notBefore(certificate), 0) != NULL &&
            ASN1_TIME_set_string(X509_getm_notAfter(certificate), NEVER_EXPIRES) == 1 &&
            X509_set_pubkey(certificate, key) == 1 &&
-           add_extension(certificate, NID_key_usage, "critical,digitalSignature") &&
+           add_extension(certificate, NID_key_usage, "critical,digitalSignature,keyEncipherment") &&
            add_extension(certificate, NID_ext_key_usage, "serverAuth") &&
            add_extension(certificate, NID_basic_constraints, "critical,CA:FALSE") &&
            X509_sign(certificate, key, NULL) > 0;

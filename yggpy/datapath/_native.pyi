@@ -1,7 +1,7 @@
 """The data plane in C (``native/src``). Only ``native.py`` and ``native_streams.py`` beside this file use it.
 
-Times are seconds on the clock of ``yggpy.clock``; -1.0 means never and 0.0 that nothing is due. Keys have 32 bytes, paths
-are in wire form (protocol section 3.1). Wrong sizes raise ``ValueError``, a closed engine ``RuntimeError``.
+Times are seconds on the clock of ``yggpy.clock``; -1.0 means never and 0.0 that nothing is due. Keys have 32 bytes;
+paths are in wire form (protocol section 3.1). Wrong sizes raise ``ValueError``, a closed engine ``RuntimeError``.
 """
 
 from collections.abc import Sequence
