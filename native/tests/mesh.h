@@ -65,8 +65,8 @@ static inline void give_session(struct node *one, struct node *other, uint32_t s
     struct session_keys for_one, for_other;
     uint64_t generation;
     make_sessions(&for_one, &for_other, seed);
-    CHECK(plane_set_session(one->plane, other->key, &for_one, &generation) && generation == 1);
-    CHECK(plane_set_session(other->plane, one->key, &for_other, &generation) && generation == 1);
+    CHECK(plane_set_session(one->plane, other->key, &for_one, &generation) && generation);
+    CHECK(plane_set_session(other->plane, one->key, &for_other, &generation) && generation);
 }
 
 static inline void know(struct node *one, const struct node *other)
