@@ -67,6 +67,10 @@ static void watch_link(void *watcher, struct link *link)
         event.events |= EPOLLIN;
     if (link_wants_output(link))
         event.events |= EPOLLOUT;
+    if (!event.events) { /* even with nothing asked for, epoll would go on to tell of a peer that is gone */
+        epoll_ctl(engine->epoll, EPOLL_CTL_DEL, link->stream.fd, NULL);
+        return;
+    }
     if (epoll_ctl(engine->epoll, EPOLL_CTL_MOD, link->stream.fd, &event) != 0 && errno == ENOENT)
         epoll_ctl(engine->epoll, EPOLL_CTL_ADD, link->stream.fd, &event);
 }
@@ -135,8 +139,9 @@ static void handle(struct engine *engine, const struct epoll_event *event)
     if (!link || link->closed)
         return;
     if (event->events & EPOLLOUT)
-        link_writable(link, plane->now);
-    if (event->events & (EPOLLIN | EPOLLHUP | EPOLLERR) && link_wants_input(link))
+        link_flush(link, plane->now);
+    bool readable = event->events & (EPOLLIN | EPOLLHUP | EPOLLERR) && link_wants_input(link);
+    if (!link->closed && (readable || link->stream.write_error))
         plane_read_link(plane, link);
 }
 

@@ -38,7 +38,8 @@ bool link_wants_input(const struct link *link)
 
 bool link_wants_output(const struct link *link)
 {
-    return !link->closed && buffer_size(&link->stream.out) != 0;
+    /* A write that failed is found out by reading until nothing is left to read, and writability is always there. */
+    return !link->closed && (buffer_size(&link->stream.out) != 0 || link->stream.write_error);
 }
 
 static void update_watch(struct link *link)
@@ -105,6 +106,13 @@ void link_timer(struct link *link, double now)
 
 /* ---- outbound ---- */
 
+static void close_backlog(struct link *link)
+{
+    char text[LINK_ERROR_SIZE];
+    snprintf(text, sizeof text, "peer does not read: more than %d bytes wait", (int)MAX_DIRECT_BACKLOG);
+    link_close(link, LINK_ERROR, 0, text);
+}
+
 static void emit(struct link *link, enum frame_type type, const uint8_t *data, size_t size, double now)
 {
     if (!stream_write(&link->stream, data, size)) {
@@ -124,9 +132,7 @@ void link_send_direct(struct link *link, enum frame_type type, const uint8_t *pa
     if (link->closed)
         return;
     if (stream_buffered(&link->stream) + link->handed > MAX_DIRECT_BACKLOG) {
-        char text[LINK_ERROR_SIZE];
-        snprintf(text, sizeof text, "peer does not read: more than %d bytes wait", (int)MAX_DIRECT_BACKLOG);
-        link_close(link, LINK_ERROR, 0, text);
+        close_backlog(link);
         return;
     }
     uint8_t head[MAX_FRAME_HEAD];
@@ -191,11 +197,7 @@ void link_flush(struct link *link, double now)
         refill(link, now);
     }
     update_watch(link);
-}
-
-void link_writable(struct link *link, double now)
-{
-    link_flush(link, now);
+    /* Not only on the kernel's word: what filled the link may have gone out just now, and then no word comes. */
     if (!link->closed && !link->queue.count && has_room(link))
         link->owner->drained(link->owner->self, link);
 }
@@ -286,7 +288,9 @@ void link_read(struct link *link, uint8_t *scratch, uint8_t *plain, double now)
     enum stream_end end = stream_read(stream, scratch, plain + held, LINK_PLAIN_ROOM - held, &got);
     link->received += got;
     parse(link, plain, held + got, now);
-    if (end == STREAM_EOF)
+    if (stream_buffered(stream) + link->handed > MAX_DIRECT_BACKLOG) /* answers that TLS asks for, and nobody reads */
+        close_backlog(link);
+    else if (end == STREAM_EOF)
         link_close(link, LINK_EOF, 0, "EOF");
     else if (end == STREAM_FAILED && stream->read_error)
         link_close(link, stream->failed_in_write ? LINK_WRITE_FAILED : LINK_READ_FAILED, stream->read_error, NULL);

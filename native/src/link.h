@@ -47,7 +47,7 @@ struct link_owner {
                          size_t size);
     /* The link has unwritten frames: call link_flush when the current input has been handled. */
     void (*dirty)(void *self, struct link *link);
-    /* The kernel takes data again and the queue is empty. */
+    /* After a flush: the link takes packets and none is queued. */
     void (*drained)(void *self, struct link *link);
     /* What the link wants to be told of its descriptor has changed. */
     void (*watch)(void *self, struct link *link);
@@ -99,11 +99,11 @@ void link_send_direct(struct link *link, enum frame_type type, const uint8_t *pa
 bool link_send_queued(struct link *link, const uint8_t *frame, size_t size, size_t payload_size,
                       const uint8_t source[KEY_SIZE], const uint8_t dest[KEY_SIZE], double now);
 
-/* Writes what has been collected, then refills from the queue while the kernel takes it. */
+/*
+ * Writes what has been collected, then refills from the queue while the kernel takes it. Call it at the end of a batch,
+ * and when the kernel, or the carrier of a feed, takes data again.
+ */
 void link_flush(struct link *link, double now);
-
-/* The kernel, or the carrier of a feed, takes data again. */
-void link_writable(struct link *link, double now);
 
 /* Judges the deadlines; link->timer_at then tells when to call again (0: not before something happens). */
 void link_timer(struct link *link, double now);

@@ -490,7 +490,7 @@ static PyObject *engine_py_carried(PyObject *object, PyObject *args)
     struct link *link = plane_link(engine->plane, id);
     if (link) {
         link->handed -= released < link->handed ? (size_t)released : link->handed;
-        link_writable(link, engine->plane->now);
+        link_flush(link, engine->plane->now);
         plane_settle(engine->plane);
     }
     return leave_none(engine);

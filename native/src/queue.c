@@ -1,6 +1,6 @@
 /*
- * See queue.h. Destinations and their flows are found by walking lists: the cap leaves room for about 2,000 packets of
- * the least size, so the lists are short, and they exist only while a link is full.
+ * See queue.h. Destinations and their flows are found by walking lists, which MAX_QUEUED_FLOWS keeps short: a stranger
+ * can invent a flow for every packet, and would else make each of them a walk over 2,000.
  */
 #include "queue.h"
 
@@ -34,6 +34,8 @@ static struct queue_flow *flow_of(struct packet_queue *queue, const uint8_t *sou
         flow = flow->next;
     if (flow)
         return flow;
+    if (queue->flow_count == MAX_QUEUED_FLOWS)
+        return dest ? dest->flows : queue->dests->flows;
     flow = calloc(1, sizeof *flow);
     if (!flow)
         return NULL;
@@ -51,6 +53,7 @@ static struct queue_flow *flow_of(struct packet_queue *queue, const uint8_t *sou
     flow->dest = dest;
     flow->next = dest->flows;
     dest->flows = flow;
+    queue->flow_count++;
     return flow;
 }
 
@@ -62,6 +65,7 @@ static void forget_flow(struct packet_queue *queue, struct queue_flow *gone)
         flow = &(*flow)->next;
     *flow = gone->next;
     free(gone);
+    queue->flow_count--;
     if (dest->flows)
         return;
     struct queue_dest **place = &queue->dests;

@@ -17,7 +17,10 @@
 
 #include "wire.h"
 
-enum { MAX_QUEUED_BYTES = 131070 }; /* cap of one queue, in payload bytes (peerMaxMessageSize) */
+enum {
+    MAX_QUEUED_BYTES = 131070, /* cap of one queue, in payload bytes (peerMaxMessageSize) */
+    MAX_QUEUED_FLOWS = 64,     /* flows that are told apart; beyond that some share the fate of others */
+};
 
 struct queued_packet {
     struct queued_packet *next_arrival, *previous_arrival;
@@ -34,6 +37,7 @@ struct packet_queue {
     struct queue_dest *dests;
     size_t size;  /* payload bytes of all that waits */
     size_t count; /* packets */
+    size_t flow_count;
     uint64_t next_order;
     uint64_t dropped;
 };

@@ -2,6 +2,8 @@
 #include "stream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -16,6 +18,13 @@ enum {
 void stream_init(struct stream *stream, int fd)
 {
     *stream = (struct stream){.fd = fd};
+}
+
+void stream_limit_unsent(const struct stream *stream)
+{
+    int limit = STREAM_UNSENT_LIMIT;
+    if (stream->fd >= 0)
+        (void)setsockopt(stream->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &limit, sizeof limit); /* not TCP: no need */
 }
 
 void stream_free(struct stream *stream)

@@ -21,6 +21,7 @@ enum {
     HANDSHAKE_KEY_UPDATE = 24,
     HANDSHAKE_HEADER = 4,
     MAX_HANDSHAKE = 65536, /* bytes of one message after the handshake; tickets have a few hundred */
+    MAX_IDLE_RECORDS = 16, /* records and messages in a row that bring no data; as in Go */
 };
 
 struct secret {
@@ -39,6 +40,8 @@ struct tls {
     bool ours;
     struct record_half read, write;
     struct secret client_secret, server_secret;
+    int idle_records; /* since the last data */
+    bool update_owed; /* the other side has asked us to change our key */
     struct buffer messages; /* the beginning of a handshake message that continues in the next record */
     const uint8_t *in; /* what OpenSSL may read at the moment */
     size_t in_size;
@@ -354,8 +357,13 @@ static enum tls_status on_handshake(struct tls *tls, const uint8_t *data, size_t
         buffer_consume(&tls->messages, HANDSHAKE_HEADER + length);
         if (!ticket && !update)
             return fail(tls, ALERT_UNEXPECTED_MESSAGE, "unexpected message", out);
-        if (update && (!record_update(&tls->read) || (asked && !send_key_update(tls, out))))
+        if (update && buffer_size(&tls->messages)) /* RFC 8446, section 5.1 */
+            return fail(tls, ALERT_UNEXPECTED_MESSAGE, "not on record boundary", out);
+        if (update && !record_update(&tls->read))
             return fail(tls, ALERT_UNEXPECTED_MESSAGE, "key update failed", out);
+        tls->update_owed = tls->update_owed || asked;
+        if (ticket && ++tls->idle_records > MAX_IDLE_RECORDS)
+            return fail(tls, ALERT_UNEXPECTED_MESSAGE, "too many non advancing records", out);
     }
     if (!buffer_size(&tls->messages))
         buffer_free(&tls->messages);
@@ -379,6 +387,9 @@ static enum tls_status open_ours(struct tls *tls, const uint8_t *data, size_t si
         if (!record_open(&tls->read, header, header + RECORD_HEADER, body, plain + *got, &length, &type))
             return fail(tls, ALERT_BAD_RECORD_MAC, "decryption failed or bad record mac", out);
         *used += RECORD_HEADER + body;
+        tls->idle_records = type == RECORD_DATA && length ? 0 : tls->idle_records + 1;
+        if (tls->idle_records > MAX_IDLE_RECORDS)
+            return fail(tls, ALERT_UNEXPECTED_MESSAGE, "too many non advancing records", out);
         enum tls_status status = TLS_OK;
         if (type == RECORD_DATA)
             *got += length;
@@ -447,8 +458,10 @@ bool tls_seal(struct tls *tls, const uint8_t *data, size_t size, struct buffer *
             say_openssl(tls->reason);
         return done;
     }
-    if (record_worn(&tls->write) && !send_key_update(tls, out))
+    /* One answer serves any number of requests, and goes with the next data: nobody can make us send more than we do. */
+    if ((tls->update_owed || record_worn(&tls->write)) && !send_key_update(tls, out))
         return false;
+    tls->update_owed = false;
     /* One reservation for all: growing record by record would copy what is there again and again. */
     if (!buffer_reserve(out, size + (size / RECORD_MAX_PLAIN + 1) * RECORD_OVERHEAD))
         return false;
