@@ -182,12 +182,19 @@ def make_transports(context: TransportContext) -> Mapping[str, Transport]:
 
         return SocksTransport(context, secure=secure)
 
+    def websocket(*, secure: bool) -> Transport:
+        from yggpy.links.websocket import WebSocketTransport
+
+        return WebSocketTransport(context, secure=secure)
+
     return {
         "tcp": TcpTransport(context, secure=False),
         "tls": TcpTransport(context, secure=True),
         "unix": DeferredTransport(unix),
         "socks": DeferredTransport(lambda: socks(secure=False)),
         "sockstls": DeferredTransport(lambda: socks(secure=True)),
+        "ws": DeferredTransport(lambda: websocket(secure=False)),
+        "wss": DeferredTransport(lambda: websocket(secure=True)),
     }
 
 
