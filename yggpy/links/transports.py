@@ -187,6 +187,11 @@ def make_transports(context: TransportContext) -> Mapping[str, Transport]:
 
         return WebSocketTransport(context, secure=secure)
 
+    def quic() -> Transport:
+        from yggpy.links.quic import QuicTransport
+
+        return QuicTransport(context)
+
     return {
         "tcp": TcpTransport(context, secure=False),
         "tls": TcpTransport(context, secure=True),
@@ -195,6 +200,7 @@ def make_transports(context: TransportContext) -> Mapping[str, Transport]:
         "sockstls": DeferredTransport(lambda: socks(secure=True)),
         "ws": DeferredTransport(lambda: websocket(secure=False)),
         "wss": DeferredTransport(lambda: websocket(secure=True)),
+        "quic": DeferredTransport(quic),
     }
 
 
