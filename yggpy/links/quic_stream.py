@@ -161,6 +161,7 @@ class QuicStream:
     def advance(self) -> None:
         """Handle what has come of datagrams or of time: pass data on, answer, and report the end."""
         if self._gone:
+            self._report_end()
             return
         pieces: list[bytes] = []
         while (event := self._quic.next_event()) is not None:
@@ -317,7 +318,7 @@ class QuicStream:
         if ahead:
             self._deliver(ahead)
         if not self._closed:
-            self._loop.call_soon(self._report_end)  # if it has come already
+            self._loop.call_soon(self.advance)  # grants the wider window, and reports an end that came before
 
     def _deliver(self, data: bytes) -> None:
         if self._on_data is None:
