@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -35,6 +36,9 @@ KEEPALIVE_PERIOD = 20.0
 """Seconds of silence after which a ping is sent (Go: KeepAlivePeriod); links themselves say nothing when idle."""
 CLOSE_LINGER = 0.25
 """Seconds that the other side has to see the end of the stream before the connection is closed."""
+
+# The library warns of what peers do wrong; without any handler that would go to standard error, as often as they like.
+logging.getLogger("quic").addHandler(logging.NullHandler())
 
 IDLE = "timeout: no recent network activity"
 """Go's words for a connection on which nothing arrives any more."""
