@@ -19,7 +19,7 @@ from yggpy.links.interfaces import Interface, IpAddress, find_interface, source_
 from yggpy.links.resolve import Resolver, TransportError
 from yggpy.links.uri import split_host_port
 
-__all__ = ["DIAL_TIMEOUT", "connect_udp", "dial_each", "dial_tcp", "is_suitable"]
+__all__ = ["DIAL_TIMEOUT", "connect_udp", "dial_each", "dial_tcp", "is_suitable", "peer_host_and_port"]
 
 DIAL_TIMEOUT = 5.0
 """Seconds for one address: the connection, and the handshake of what lies above it (TLS, WebSocket, QUIC)."""
@@ -41,7 +41,7 @@ async def dial_each(
 
     Raises ``OSError`` with the last address's error, in Go's words.
     """
-    host, port = _host_and_port(host_port)
+    host, port = peer_host_and_port(host_port)
     addresses = [address for address in await resolver.addresses(host) if is_suitable(address)]
     if not addresses:
         raise TransportError("peer has no suitable addresses")
@@ -97,7 +97,8 @@ def connect_udp(address: IpAddress, port: int, interface: str, log: logging.Logg
     return _prepare(_Route(address, port, interface), "udp", log)
 
 
-def _host_and_port(host_port: str) -> tuple[str, int]:
+def peer_host_and_port(host_port: str) -> tuple[str, int]:
+    """Split ``host:port`` of a URI that is dialled; raises ``TransportError`` with Go's words."""
     try:
         host, port = split_host_port(host_port)
     except ValueError as error:

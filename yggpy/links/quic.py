@@ -96,13 +96,14 @@ class QuicTransport:
             async with asyncio.timeout(dial.DIAL_TIMEOUT):
                 stream.connect()
                 await stream.opened
-        except TimeoutError:
-            raise TransportError(f"dial quic {where}: {HANDSHAKE_TIMEOUT if stream.heard else IDLE}") from None
-        except StreamClosed as error:
-            raise TransportError(f"dial quic {where}: {error}") from None
-        finally:
-            if not stream.usable:
-                stream.close()
+        except BaseException as error:
+            stream.close()
+            if isinstance(error, TimeoutError):
+                reason = HANDSHAKE_TIMEOUT if stream.heard else IDLE
+                raise TransportError(f"dial quic {where}: {reason}") from None
+            if isinstance(error, StreamClosed):
+                raise TransportError(f"dial quic {where}: {error}") from None
+            raise
         return stream
 
     async def listen(self, uri: LinkUri, interface: str) -> Acceptor:

@@ -135,11 +135,6 @@ class QuicStream:
         return self._remote
 
     @property
-    def usable(self) -> bool:
-        """True from the moment that there is a stream, until it ends."""
-        return self._stream_id is not None and self._end is None and not self._closed
-
-    @property
     def buffered(self) -> int:
         """Bytes written that have not been sent yet; those sent and not acknowledged do not count."""
         return self._queued_bytes + self._unsent()

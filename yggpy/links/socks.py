@@ -22,7 +22,7 @@ from yggpy.links.resolve import TransportError
 from yggpy.links.transports import SOCKS_LISTENER, Acceptor, TransportContext
 from yggpy.links.uri import LinkOptions, LinkUri, split_host_port
 
-__all__ = ["PROXY_TIMEOUT", "SocksTransport"]
+__all__ = ["PROXY_TIMEOUT", "SocksTransport", "tunnel"]
 
 PROXY_TIMEOUT = 60.0
 """Seconds for the proxy to connect us (Go waits for ever); a Tor circuit to an onion service may well take 20."""
@@ -123,18 +123,34 @@ async def _through(sock: socket.socket, uri: LinkUri) -> None:
     where = f"socks connect tcp {sockaddr_text(sock.family, sock.getpeername())}->{target}"
     try:
         host, port = _host_and_port(target)
-        user, password = _credentials(uri)
+        await tunnel(sock, ProxyType.SOCKS5, host, port, uri.url.user, uri.url.password or b"")
+    except TransportError as error:
+        raise TransportError(f"{where}: {error}") from error
+    except ValueError as error:
+        sock.close()
+        raise TransportError(f"{where}: {error}") from None
+
+
+async def tunnel(
+    sock: socket.socket, kind: ProxyType, host: str, port: int, user: bytes | None, password: bytes
+) -> None:
+    """Let the proxy at the other end of ``sock``, of whatever kind, connect us to ``host:port`` within its time limit.
+
+    Raises ``TransportError``; on any failure the socket is closed.
+    """
+    try:
+        name, secret = _credentials(user, password)
         # All that the library does with host and port of the proxy itself is to hand them to ``forward``.
         connected: Any = _AlreadyConnected(sock)
-        proxy = Proxy(ProxyType.SOCKS5, "", 0, user, password, rdns=True, forward=connected)
+        proxy = Proxy(kind, "", 0, name, secret, rdns=True, forward=connected)
         async with asyncio.timeout(PROXY_TIMEOUT):
             await proxy.connect(host, port, timeout=PROXY_TIMEOUT + 1)
     except TimeoutError:
         sock.close()
-        raise TransportError(f"{where}: {IO_TIMEOUT}") from None
+        raise TransportError(IO_TIMEOUT) from None
     except (ProxyError, OSError, ValueError) as error:
         sock.close()
-        raise TransportError(f"{where}: {_words(error)}") from error
+        raise TransportError(_words(error)) from error
     except BaseException:
         sock.close()
         raise
@@ -157,8 +173,7 @@ def _host_and_port(target: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _credentials(uri: LinkUri) -> tuple[str | None, str | None]:
-    user, password = uri.url.user, uri.url.password or b""
+def _credentials(user: bytes | None, password: bytes) -> tuple[str | None, str | None]:
     if not user:
         return None, None
     if len(user) > MAX_CREDENTIAL or len(password) > MAX_CREDENTIAL:
@@ -172,6 +187,8 @@ def _words(error: Exception) -> str:
     if not isinstance(error, ProxyError):
         return error_text(error)
     code = error.error_code
+    if code is not None and int(code) >= 100:  # an HTTP status; SOCKS5 has no replies that high
+        return str(error)
     if code is not None:
         return "unknown error " + _REPLIES.get(int(code), f"unknown code: {int(code)}")
     for pattern, words in _WORDS:

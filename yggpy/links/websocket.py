@@ -9,8 +9,10 @@ library judges them. ``wss`` can only be dialled: who wants to be reached by it 
 
 from __future__ import annotations
 
+import asyncio
 import http
 import logging
+import os
 import re
 import socket
 from collections.abc import Awaitable, Sequence
@@ -27,12 +29,13 @@ from websockets.uri import WebSocketURI
 from yggpy.datapath.base import ByteStream, StreamClosed, TlsParameters
 from yggpy.datapath.socktext import join_host_port
 from yggpy.datapath.streams import SocketStream, open_stream
-from yggpy.links.dial import dial_tcp
-from yggpy.links.listen import listen_tcp
+from yggpy.links.dial import DIAL_TIMEOUT, dial_tcp, peer_host_and_port
+from yggpy.links.listen import FinishStream, listen_tcp
 from yggpy.links.resolve import TransportError, as_address
 from yggpy.links.transports import WSS_LISTENER, Acceptor, NoLinkWantedError, TransportContext
-from yggpy.links.uri import LinkOptions, LinkUri, split_host_port
+from yggpy.links.uri import LinkOptions, LinkUri
 from yggpy.links.url import go_quote
+from yggpy.links.webproxy import WebProxy, web_proxy
 from yggpy.links.websocket_stream import MAX_FRAME, WebSocketStream
 
 __all__ = ["MAX_HEAD", "SUBPROTOCOL", "WebSocketTransport", "origin_allowed"]
@@ -62,7 +65,7 @@ class WebSocketTransport:
         As in Go, the server name and the ``Host`` are the URI's host, whatever ``sni`` says.
         """
         context = self._context
-        host = _host(uri)
+        host, port = peer_host_and_port(uri.host_port)
         tls = None
         if self._secure:
             tls = TlsParameters(context.identity(), False, None if as_address(host) is not None else host)
@@ -72,7 +75,33 @@ class WebSocketTransport:
             return await _or_close(stream, _upgrade(stream, uri, host))
 
         phase = "tls and WebSocket handshake" if self._secure else "WebSocket handshake"
-        return await dial_tcp(uri.host_port, interface, finish, context.resolver, context.log, phase=phase)
+        proxy = web_proxy(self._secure, host, port, os.environ)
+        if proxy is None:
+            return await dial_tcp(uri.host_port, interface, finish, context.resolver, context.log, phase=phase)
+        return await self._dial_through(proxy, host, port, interface, finish)
+
+    async def _dial_through(
+        self, proxy: WebProxy, host: str, port: int, interface: str, finish: FinishStream
+    ) -> ByteStream:
+        from python_socks import ProxyType
+
+        from yggpy.links.socks import PROXY_TIMEOUT, tunnel  # few nodes have such a proxy
+
+        kind = ProxyType.HTTP if proxy.scheme == "http" else ProxyType.SOCKS5
+
+        async def through(sock: socket.socket) -> ByteStream:
+            try:
+                await tunnel(sock, kind, host, port, proxy.user, proxy.password)
+            except TransportError as error:
+                raise TransportError(f"failed to WebSocket dial: proxy {proxy.host_port}: {error}") from error
+            async with asyncio.timeout(DIAL_TIMEOUT):
+                return await finish(sock)
+
+        context = self._context
+        patience = PROXY_TIMEOUT + DIAL_TIMEOUT
+        return await dial_tcp(
+            proxy.host_port, interface, through, context.resolver, context.log, phase="proxy", patience=patience
+        )
 
     async def listen(self, uri: LinkUri, interface: str) -> Acceptor:
         """See :class:`~yggpy.links.transports.Transport`. ``interface`` means nothing here, as in Go."""
@@ -97,13 +126,6 @@ async def _or_close(stream: SocketStream, work: Awaitable[WebSocketStream]) -> W
     except BaseException:
         stream.close()
         raise
-
-
-def _host(uri: LinkUri) -> str:
-    try:
-        return split_host_port(uri.host_port)[0]
-    except ValueError as error:
-        raise TransportError(str(error)) from None
 
 
 async def _read_head(stream: SocketStream) -> bytes:
