@@ -454,6 +454,21 @@ async def test_closing_within_a_callback() -> None:
     peer.close()
 
 
+@pytest.mark.parametrize(
+    ("uri", "host", "resource"),
+    [
+        ("ws://[2001:db8::1]:1/", "[2001:db8::1]", "/"),
+        ("ws://bücher.example:1?ü=%20", "xn--bcher-kva.example", "/?%C3%BC=%20"),
+        ("ws://h:1/ä?sni=x&%73ni=y&z=%26#fragment", "h", "/%C3%A4?z=%26"),
+    ],
+)
+def test_requests_are_ascii(uri: str, host: str, resource: str) -> None:
+    parsed = LinkUri.parse(uri)
+    name, _ = dial.peer_host_and_port(parsed.host_port)
+    assert websocket._host_header(name) == host
+    assert websocket._target(parsed, name).resource_name == resource
+
+
 async def test_no_payload_is_compressed() -> None:
     """A client that offers compression does not get it."""
     stream = ClientProtocol(websocket._target(LinkUri.parse("ws://h:1"), "h"))

@@ -15,8 +15,9 @@ import logging
 import os
 import re
 import socket
+import string
 from collections.abc import Awaitable, Sequence
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 
 from websockets.client import ClientProtocol
 from websockets.frames import CloseCode
@@ -157,7 +158,7 @@ async def _upgrade(stream: SocketStream, uri: LinkUri, host: str) -> WebSocketSt
     protocol = ClientProtocol(_target(uri, host), subprotocols=[SUBPROTOCOL], max_size=MAX_FRAME, logger=_QUIET)
     request = protocol.connect()
     del request.headers["Host"]
-    request.headers["Host"] = join_host_port(host, "").removesuffix(":")  # without the port, as Go
+    request.headers["Host"] = _host_header(host)
     protocol.send_request(request)
     _send(stream, protocol)
     try:
@@ -179,10 +180,18 @@ async def _upgrade(stream: SocketStream, uri: LinkUri, host: str) -> WebSocketSt
     return WebSocketStream(stream, protocol)
 
 
+def _host_header(host: str) -> str:
+    """Return ``host`` for HTTP: ASCII, an IPv6 address in brackets, without the port as Go has it."""
+    try:
+        return join_host_port(host if host.isascii() else host.encode("idna").decode(), "").removesuffix(":")
+    except UnicodeError:
+        raise TransportError(f"failed to WebSocket dial: no legal host name: {host}") from None
+
+
 def _target(uri: LinkUri, host: str) -> WebSocketURI:
     """Return what the library needs of ``uri``: path, query and login. The connection itself is ours."""
     url = uri.url
-    query = url.query.decode("utf-8", "replace")
+    query = quote(url.query, safe=string.punctuation)
     foreign = [part for part in query.split("&") if unquote_plus(part.partition("=")[0]) not in OWN_OPTIONS]
     login = None if url.user is None else url.user.decode("utf-8", "replace")
     password = None if login is None else (url.password or b"").decode("utf-8", "replace")
