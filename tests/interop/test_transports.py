@@ -161,6 +161,8 @@ def test_either_side_restarts(lab: Lab, go_version: str, scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["quic", "ws"])
 def test_a_clean_stop_is_seen_at_once(lab: Lab, scheme: str) -> None:
+    if lab.rehearsing and scheme == "quic":
+        pytest.skip("the Go node leaves a QUIC link without a word")
     ours, theirs = lab.node(OURS), lab.node("0.5.14")
     theirs.dial(ours.listen(scheme))
     lab.start()
