@@ -63,15 +63,46 @@ AFTER: dict[str, bytes] = {
 """Manners after a valid handshake."""
 
 
+class WebConnection:
+    """A WebSocket that looks like a socket."""
+
+    def __init__(self, sock: socket.socket, host: str) -> None:
+        from websockets.sync.client import connect
+        from websockets.typing import Subprotocol
+
+        self._web = connect(f"ws://{host}/", sock=sock, subprotocols=[Subprotocol("ygg-ws")], proxy=None)
+        self._timeout = PATIENCE
+
+    def sendall(self, data: bytes) -> None:
+        """Send a message."""
+        self._web.send(data)
+
+    def settimeout(self, seconds: float) -> None:
+        """Set the time limit of the next ``recv``."""
+        self._timeout = seconds
+
+    def recv(self, _: int) -> bytes:
+        """Return a message, or b"" at the end."""
+        from websockets.exceptions import ConnectionClosed
+
+        try:
+            return bytes(self._web.recv(self._timeout, decode=False))
+        except ConnectionClosed:
+            return b""
+
+
 def main(host: str, port: int, scheme: str, manner: str) -> None:
     """Misbehave once."""
     started = time.monotonic()
-    connection: socket.socket = socket.create_connection((host, port), timeout=PATIENCE)
+    connection: socket.socket | WebConnection
+    connection = socket.create_connection((host, port), timeout=PATIENCE)
     if scheme == "tls":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         connection = context.wrap_socket(connection)
+    elif scheme == "ws":
+        connection = WebConnection(connection, host)
     closed: float | None = None
     try:
         connection.sendall(BEFORE[manner] if manner in BEFORE else _hello + AFTER[manner])

@@ -70,7 +70,7 @@ def _not_in_rehearsal(lab: Lab) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["tcp", "tls"])
+@pytest.mark.parametrize("scheme", ["tcp", "tls", "ws"])
 def test_junk_closes_its_own_link_only(lab: Lab, scheme: str) -> None:
     ours = lab.node(OURS)
     guest = lab.node("0.5.14")
@@ -102,3 +102,56 @@ def test_bytes_that_are_no_tls_close_the_connection(lab: Lab) -> None:
     said = [line for line in ours.log_text().splitlines() if stranger.address in line]
     assert len(said) == 2 and all("failed" in line for line in said), said
     assert ours.running and "Traceback" not in ours.log_text()
+
+
+def test_bytes_that_are_no_upgrade_close_the_connection(lab: Lab) -> None:
+    ours = lab.node(OURS)
+    ours.listen("ws")
+    stranger = lab.space()
+    lab.start()
+    for manner in ("random bytes", "an HTTP request", "silence"):
+        before = len(ours.log_text())
+        assert misbehave(stranger, ours, FIRST_PORT, "tcp", manner) is not None
+        assert reason_logged(ours, before, stranger.address, "")
+    assert ours.running and "Traceback" not in ours.log_text()
+
+
+JUNK_DATAGRAMS = """
+import os, socket, sys
+from aioquic.quic.connection import QuicConnection
+from yggpy.links.quic import configuration
+target = (sys.argv[1], int(sys.argv[2]))
+for number in range(3000):
+    if number % 10 == 0:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.sendto(os.urandom(1 + number % 1400), target)
+for number in range(300):
+    connection = QuicConnection(configuration=configuration())
+    connection.connect(target, now=0.0)
+    first = bytearray(connection.datagrams_to_send(now=0.0)[0][0])
+    if number % 2:
+        first[number] ^= 0x55
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(first, target)
+"""
+
+
+def test_junk_datagrams_do_not_disturb_quic_links(lab: Lab) -> None:
+    """Noise, and connections that are begun and never gone on with."""
+    ours = lab.node(OURS)
+    guest, late = lab.node("0.5.14"), lab.node("0.5.14", name="late")
+    uri = ours.listen("quic")
+    guest.dial(uri)
+    late.dial(uri)
+    stranger = lab.space()
+    lab.start([ours, guest])
+    wait_reachable(guest, ours, timeout=20)
+    stream = PingStream(guest, ours)
+    stranger.run([sys.executable, "-c", JUNK_DATAGRAMS, ours.space.address, str(FIRST_PORT)])
+    result, _ = stream.stop()  # before the tree changes, which may cost a packet
+    assert result.lost == 0, result.output
+    lab.start([late])  # who comes while the places are taken must get in
+    wait_reachable(late, ours, timeout=20)
+    time.sleep(7)  # longer than a handshake may take
+    assert {peer["key"] for peer in ours.peers_up()} == {guest.public_key.hex(), late.public_key.hex()}
+    assert ours.running and "Traceback" not in ours.log_text()
+    assert ours.log_text().count(" failed: ") < 60  # a budget for each minute

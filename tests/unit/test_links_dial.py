@@ -297,10 +297,10 @@ async def test_without_ipv6_all_means_ipv4(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(listen, "_ipv6_works", lambda: False)
     real = listen._bind
 
-    def no_ipv6(family: socket.AddressFamily, *args: object, **options: object) -> socket.socket:
+    def no_ipv6(network: str, family: socket.AddressFamily, *args: object, **options: object) -> socket.socket:
         if family == socket.AF_INET6:
             raise TransportError("no IPv6")
-        return real(family, *args, **options)  # type: ignore[arg-type]
+        return real(network, family, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(listen, "_bind", no_ipv6)
     acceptor = await listening(":0")

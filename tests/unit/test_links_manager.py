@@ -185,7 +185,7 @@ async def test_refused_duplicate_leaves_the_existing_link_alone(monkeypatch: pyt
         ("tcp://[::1", "parse \"tcp://[::1\": missing ']' in host"),
         ("tcp://127.0.0.1:1?priority=256", "priority value is invalid"),
         ("tcp://127.0.0.1:1?key=zz", "pinned public key is invalid"),
-        ("quic://127.0.0.1:1", "quic links are not supported by this version of yggpy, use one of: tcp, tls"),
+        ("unix:/x?key=zz", "pinned public key is invalid"),
     ],
 )
 async def test_add_peer_errors(uri: str, error: str) -> None:
@@ -202,7 +202,8 @@ async def test_add_peer_errors(uri: str, error: str) -> None:
         ("foo://127.0.0.1:1", "link schema unknown"),
         ("socks://127.0.0.1:1", "link schema unknown"),
         ("wss://127.0.0.1:1", "WSS listener not supported, use WS listener behind reverse proxy instead"),
-        ("unix:///x", "unix links are not supported by this version of yggpy, use one of: tcp, tls"),
+        ("unix:///no/such/folder/x", "listen unix /no/such/folder/x: bind: no such file or directory"),
+        ("unix://" + "/x" * 60, "listen unix " + "/x" * 60 + ": bind: invalid argument"),
         ("tcp://127.0.0.1:0?priority=256", "priority value is invalid"),
         ("tcp://127.0.0.1", "listen tcp: address 127.0.0.1: missing port in address"),
     ],

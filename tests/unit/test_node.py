@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import subprocess
+import sys
 from itertools import pairwise
 
 import pytest
@@ -267,3 +269,38 @@ async def test_a_plaintext_without_room_for_a_key_harms_nothing(monkeypatch: pyt
 def overlong(number: int) -> bytes:
     """Return ``number`` as a varint of ten bytes."""
     return bytes([number >> shift & 0x7F | 0x80 for shift in range(0, 63, 7)]) + b"\x00"
+
+
+def test_a_node_starts_without_the_libraries_of_carriers_that_it_has_not() -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from yggpy.testing import nodes\n"
+        "async def main():\n"
+        "    async with nodes(1) as (node,):\n"
+        "        await node.add_peer('tls://127.0.0.1:1')\n"
+        "        await node.links.listen('tcp://127.0.0.1:0')\n"
+        "asyncio.run(main())\n"
+        "print([name for name in ('aioquic', 'websockets', 'python_socks') if name in sys.modules])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.returncode) == ("[]\n", 0), result.stderr
+
+
+def test_a_program_that_ends_leaves_no_quic_socket_behind() -> None:
+    program = (
+        "import asyncio\n"
+        "from yggpy.testing import nodes\n"
+        "async def main():\n"
+        "    async with nodes(2) as (one, two):\n"
+        "        listener = await one.links.listen('quic://127.0.0.1:0')\n"
+        "        await two.add_peer(f'quic://127.0.0.1:{listener.port}')\n"
+        "        while not two.links.links()[0].up or not one.links.links():\n"
+        "            await asyncio.sleep(0.01)\n"
+        "        await two.send(one.public_key, b'hello')\n"
+        "        print(await one.receive() == (two.public_key, b'hello'))\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-X", "dev", "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.returncode) == ("True\n", 0), result.stderr
+    assert "ResourceWarning" not in result.stderr

@@ -1,4 +1,8 @@
-"""Dialling over TCP (protocol section 2.5): which addresses, from where, how long, and what to say when it fails."""
+"""Dialling (protocol section 2.5): which addresses, from where, how long, and what to say when it fails.
+
+Most carriers begin with a TCP connection: ``dial_tcp`` makes it and gives the socket to ``finish``, which does the rest
+(TLS, a proxy's handshake, an HTTP upgrade). QUIC has a UDP socket instead: ``dial_each`` and ``connect_udp``.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,10 @@ from yggpy.links.interfaces import Interface, IpAddress, find_interface, source_
 from yggpy.links.resolve import Resolver, TransportError
 from yggpy.links.uri import split_host_port
 
-__all__ = ["DIAL_TIMEOUT", "dial_tcp", "is_suitable"]
+__all__ = ["DIAL_TIMEOUT", "connect_udp", "dial_each", "dial_tcp", "is_suitable", "peer_host_and_port"]
 
 DIAL_TIMEOUT = 5.0
-"""Seconds for one address: the TCP connection, and the TLS handshake where there is one."""
+"""Seconds for one address: the connection, and the handshake of what lies above it (TLS, WebSocket, QUIC)."""
 MAX_PORT = 65535
 
 _MESH = ipaddress.IPv6Network("200::/7")
@@ -30,25 +34,21 @@ def is_suitable(address: IpAddress) -> bool:
     return not (address.is_unspecified or address.is_multicast or in_mesh)
 
 
-async def dial_tcp(
-    host_port: str,
-    interface: str,
-    finish: Callable[[socket.socket], Awaitable[ByteStream]],
-    resolver: Resolver,
-    log: logging.Logger,
+async def dial_each(
+    host_port: str, resolver: Resolver, log: logging.Logger, attempt: Callable[[IpAddress, int], Awaitable[ByteStream]]
 ) -> ByteStream:
-    """Connect to the first address of ``host_port`` that works and return what ``finish`` makes of the socket.
+    """Return what ``attempt(address, port)`` makes of the first suitable address of ``host_port`` that works.
 
-    ``interface`` is the source interface, "" for any. Raises ``OSError`` with the last address's error, in Go's words.
+    Raises ``OSError`` with the last address's error, in Go's words.
     """
-    host, port = _host_and_port(host_port)
+    host, port = peer_host_and_port(host_port)
     addresses = [address for address in await resolver.addresses(host) if is_suitable(address)]
     if not addresses:
         raise TransportError("peer has no suitable addresses")
     failure: OSError | None = None
     for address in addresses:
         try:
-            return await _dial_address(address, port, interface, finish, log)
+            return await attempt(address, port)
         except OSError as error:
             failure = error
             log.debug("Dialling %s reported error: %s", join_host_port(str(address), port), error)
@@ -56,7 +56,49 @@ async def dial_tcp(
     raise failure
 
 
-def _host_and_port(host_port: str) -> tuple[str, int]:
+async def dial_tcp(
+    host_port: str,
+    interface: str,
+    finish: Callable[[socket.socket], Awaitable[ByteStream]],
+    resolver: Resolver,
+    log: logging.Logger,
+    *,
+    phase: str = "tls handshake",
+    patience: float | None = None,
+) -> ByteStream:
+    """Connect to the first address of ``host_port`` that works and return what ``finish`` makes of the socket.
+
+    ``interface`` is the source interface, "" for any. ``finish`` owns the socket from its call on, whatever happens;
+    ``phase`` is what it does, for the error when time is up, and ``patience`` the seconds that it has, by default what
+    the connection left of ``DIAL_TIMEOUT``. Raises ``OSError`` with the last address's error, in Go's words.
+    """
+
+    async def attempt(address: IpAddress, port: int) -> ByteStream:
+        route = _Route(address, port, interface)
+        doing = f"dial tcp {route.text}"
+        try:
+            async with asyncio.timeout(DIAL_TIMEOUT) as limit:
+                sock = await _connect(route, log)
+                doing = f"{phase} with {join_host_port(str(address), port)}"
+                if patience is not None:
+                    limit.reschedule(asyncio.get_running_loop().time() + patience)
+                return await finish(sock)
+        except TimeoutError:
+            raise TransportError(f"{doing}: {IO_TIMEOUT}") from None
+
+    return await dial_each(host_port, resolver, log, attempt)
+
+
+def connect_udp(address: IpAddress, port: int, interface: str, log: logging.Logger) -> socket.socket:
+    """Return a non-blocking UDP socket connected to ``address``; raises ``OSError``.
+
+    A connected one hears at once when nobody listens there, and takes datagrams from nobody else.
+    """
+    return _prepare(_Route(address, port, interface), "udp", log)
+
+
+def peer_host_and_port(host_port: str) -> tuple[str, int]:
+    """Split ``host:port`` of a URI that is dialled; raises ``TransportError`` with Go's words."""
     try:
         host, port = split_host_port(host_port)
     except ValueError as error:
@@ -114,39 +156,9 @@ def _source(interface: Interface, destination: IpAddress) -> IpAddress | None:
     return source
 
 
-async def _dial_address(
-    address: IpAddress,
-    port: int,
-    interface: str,
-    finish: Callable[[socket.socket], Awaitable[ByteStream]],
-    log: logging.Logger,
-) -> ByteStream:
-    route = _Route(address, port, interface)
-    phase = f"dial tcp {route.text}"
-    try:
-        async with asyncio.timeout(DIAL_TIMEOUT):
-            sock = await _connect(route, log)
-            phase = f"tls handshake with {join_host_port(str(address), port)}"
-            return await finish(sock)
-    except TimeoutError:
-        raise TransportError(f"{phase}: {IO_TIMEOUT}") from None
-
-
 async def _connect(route: _Route, log: logging.Logger) -> socket.socket:
-    call = "socket"
+    sock = _prepare(route, "tcp", log)
     try:
-        sock = socket.socket(route.family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise TransportError(operation_error("dial", "tcp", route.text, call, error)) from error
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if route.interface is not None:
-            _bind_to_device(sock, route.interface.name, log)
-        if route.local is not None:
-            call = "bind"
-            sock.bind(route.local)
-        call = "connect"
         await asyncio.get_running_loop().sock_connect(sock, route.remote)
         if sock.getsockname() == sock.getpeername():
             # Both ends chose the same ephemeral port: TCP met itself, nobody listens there.
@@ -156,10 +168,33 @@ async def _connect(route: _Route, log: logging.Logger) -> socket.socket:
         raise
     except OSError as error:
         sock.close()
-        raise TransportError(operation_error("dial", "tcp", route.text, call, error)) from error
+        raise TransportError(operation_error("dial", "tcp", route.text, "connect", error)) from error
     except BaseException:
         sock.close()
         raise
+    return sock
+
+
+def _prepare(route: _Route, network: str, log: logging.Logger) -> socket.socket:
+    """Return a non-blocking socket for ``route``, bound as it wants; a UDP socket is connected, too."""
+    call, sock = "socket", None
+    try:
+        sock = socket.socket(route.family, socket.SOCK_STREAM if network == "tcp" else socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        if network == "tcp":
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if route.interface is not None:
+            _bind_to_device(sock, route.interface.name, log)
+        if route.local is not None:
+            call = "bind"
+            sock.bind(route.local)
+        if network == "udp":
+            call = "connect"
+            sock.connect(route.remote)
+    except OSError as error:
+        if sock is not None:
+            sock.close()
+        raise TransportError(operation_error("dial", network, route.text, call, error)) from error
     return sock
 
 

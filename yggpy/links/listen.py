@@ -1,4 +1,4 @@
-"""Listening over TCP, with or without TLS, as Go's ``net.Listen("tcp", …)`` does.
+"""Listening over TCP, as Go's ``net.Listen("tcp", …)`` does, and the socket of a UDP listener.
 
 ``accept`` only takes the connection from the kernel. Whatever needs the other side's cooperation, the TLS handshake
 first of all, happens in :meth:`PendingSocket.open`, which the caller runs apart: a silent client holds up nobody.
@@ -18,7 +18,15 @@ from yggpy.links.interfaces import IpAddress
 from yggpy.links.resolve import Resolver, TransportError, as_address
 from yggpy.links.uri import split_host_port
 
-__all__ = ["BACKLOG", "PendingSocket", "TcpAcceptor", "listen_tcp"]
+__all__ = [
+    "BACKLOG",
+    "FinishStream",
+    "PendingSocket",
+    "SocketAcceptor",
+    "TcpAcceptor",
+    "listen_tcp",
+    "listening_socket",
+]
 
 FinishStream: TypeAlias = Callable[[socket.socket], Awaitable[ByteStream]]
 """Makes a byte stream of a connected socket, after a TLS handshake where there is one."""
@@ -47,15 +55,16 @@ class PendingSocket:
         self._sock.close()
 
 
-class TcpAcceptor:
-    """A listening socket."""
+class SocketAcceptor:
+    """A listening stream socket."""
+
+    names_peers = True
 
     def __init__(self, sock: socket.socket, finish: FinishStream) -> None:
         self._sock = sock
         self._finish = finish
-        name = sock.getsockname()
-        self.address = sockaddr_text(sock.family, name)
-        self.port = int(name[1])
+        self.address = sockaddr_text(sock.family, sock.getsockname())
+        self.port = 0
 
     async def accept(self) -> PendingSocket:
         """Wait for the next connection; raises ``OSError``."""
@@ -83,22 +92,41 @@ class TcpAcceptor:
         self._sock.close()
 
 
+class TcpAcceptor(SocketAcceptor):
+    """A listening TCP socket."""
+
+    def __init__(self, sock: socket.socket, finish: FinishStream) -> None:
+        super().__init__(sock, finish)
+        self.port = int(sock.getsockname()[1])
+
+
 async def listen_tcp(host_port: str, interface: str, finish: FinishStream, resolver: Resolver) -> TcpAcceptor:
-    """Listen on ``host_port``; port 0 lets the system choose. ``finish`` makes a stream of an accepted socket.
+    """Listen on ``host_port``, as ``listening_socket`` says. ``finish`` makes a stream of an accepted socket."""
+    return TcpAcceptor(await listening_socket(host_port, interface, resolver), finish)
+
+
+async def listening_socket(
+    host_port: str, interface: str, resolver: Resolver, *, network: str = "tcp"
+) -> socket.socket:
+    """Return a non-blocking socket that listens on ``host_port`` (``udp``: is bound to it); port 0: the system chooses.
 
     An empty or unspecified host means all addresses, IPv4 and IPv6 alike (``0.0.0.0`` too, as in Go). ``interface`` is
     the zone of a link-local host. Raises ``OSError``: ``listen tcp 127.0.0.1:5000: bind: address already in use``.
     """
+    what = f"listen {network}"
     try:
         host, port_text = split_host_port(host_port)
     except ValueError as error:
-        raise TransportError(f"listen tcp: {error}") from None
+        raise TransportError(f"{what}: {error}") from None
     port = int(port_text or 0) if len(port_text) <= len(str(MAX_PORT)) else MAX_PORT + 1
     if port > MAX_PORT:
-        raise TransportError(f"listen tcp: address {port_text}: invalid port")
+        raise TransportError(f"{what}: address {port_text}: invalid port")
     zone = interface or host.partition("%")[2]
-    address = await _listen_address(host, resolver)
-    return TcpAcceptor(_listening_socket(address, port, zone), finish)
+    try:
+        address = await _listen_address(host, resolver)
+    except TransportError as error:
+        raise TransportError(f"{what}: {error}") from None
+    return _listening_socket(network, address, port, zone)
 
 
 async def _listen_address(host: str, resolver: Resolver) -> IpAddress | None:
@@ -107,32 +135,29 @@ async def _listen_address(host: str, resolver: Resolver) -> IpAddress | None:
         return None
     address = as_address(host)
     if address is None:
-        try:
-            addresses = await resolver.addresses(host)
-        except TransportError as error:
-            raise TransportError(f"listen tcp: {error}") from None
+        addresses = await resolver.addresses(host)
         address = next((found for found in addresses if found.version == 4), addresses[0])
     return None if address.is_unspecified else address
 
 
-def _listening_socket(address: IpAddress | None, port: int, zone: str) -> socket.socket:
+def _listening_socket(network: str, address: IpAddress | None, port: int, zone: str) -> socket.socket:
     if address is None:
         try:
-            return _bind(socket.AF_INET6, ("::", port), f"[::]:{port}", v6_only=False)
+            return _bind(network, socket.AF_INET6, ("::", port), f"[::]:{port}", v6_only=False)
         except TransportError:
             if socket.has_ipv6 and _ipv6_works():
                 raise
-        return _bind(socket.AF_INET, ("0.0.0.0", port), f"0.0.0.0:{port}")  # all addresses were asked for
+        return _bind(network, socket.AF_INET, ("0.0.0.0", port), f"0.0.0.0:{port}")  # all addresses were asked for
     if address.version == 4:
-        return _bind(socket.AF_INET, (str(address), port), f"{address}:{port}")
+        return _bind(network, socket.AF_INET, (str(address), port), f"{address}:{port}")
     scope = 0
     if address.is_link_local and zone:
         try:
             scope = socket.if_nametoindex(zone)
         except OSError:
-            raise TransportError(f'listen tcp: interface "{zone}" not found') from None
+            raise TransportError(f'listen {network}: interface "{zone}" not found') from None
     text = join_host_port(f"{address}%{zone}" if scope else str(address), port)
-    return _bind(socket.AF_INET6, (str(address), port, 0, scope), text)
+    return _bind(network, socket.AF_INET6, (str(address), port, 0, scope), text)
 
 
 def _ipv6_works() -> bool:
@@ -145,21 +170,24 @@ def _ipv6_works() -> bool:
     return True
 
 
-def _bind(family: socket.AddressFamily, address: Any, text: str, *, v6_only: bool = True) -> socket.socket:
-    call = "socket"
-    sock = None
+def _bind(
+    network: str, family: socket.AddressFamily, address: Any, text: str, *, v6_only: bool = True
+) -> socket.socket:
+    call, sock = "socket", None
     try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM if network == "tcp" else socket.SOCK_DGRAM)
         sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if network == "tcp":  # two UDP sockets with this option could share a port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(v6_only))
         call = "bind"
         sock.bind(address)
-        call = "listen"
-        sock.listen(BACKLOG)
+        if network == "tcp":
+            call = "listen"
+            sock.listen(BACKLOG)
     except OSError as error:
         if sock is not None:
             sock.close()
-        raise TransportError(operation_error("listen", "tcp", text, call, error)) from error
+        raise TransportError(operation_error("listen", network, text, call, error)) from error
     return sock

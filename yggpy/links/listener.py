@@ -8,6 +8,7 @@ the places with silence.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Coroutine
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from yggpy.errors import YggpyError
 from yggpy.links.handshake import HANDSHAKE_TIMEOUT
 from yggpy.links.peering import Link
 from yggpy.links.reasons import explain, reason_of
-from yggpy.links.transports import Acceptor, PendingStream
+from yggpy.links.transports import Acceptor, NoLinkWantedError, PendingStream
 from yggpy.links.uri import LinkOptions, LinkUri
 
 __all__ = ["MAX_PENDING_HANDSHAKES", "Listener"]
@@ -40,6 +41,10 @@ class ListenerOwner(Protocol):
 
     def new_incoming(self, uri: str, interface: str, options: LinkOptions, *, local: bool) -> Link | None:
         """Make and register an incoming link; None when it is not to be."""
+        ...
+
+    def has_link(self, uri: str, interface: str) -> bool:
+        """Whether there is a link with this identity."""
         ...
 
     def incoming_failed(self, uri: str, reason: str) -> None:
@@ -81,6 +86,8 @@ class Listener:
     @property
     def address(self) -> str:
         """The listener's URI with the address and port that it really has, without query."""
+        if self._acceptor.address == self._uri.path:
+            return str(self._uri)
         return str(self._uri.with_host(self._acceptor.address))
 
     @property
@@ -129,7 +136,7 @@ class Listener:
             self._owner.log.error("Listener %s met an internal error", self.address, exc_info=accepting.exception())
 
     def _admit(self, pending: PendingStream) -> None:
-        uri = str(self._uri.with_host(pending.remote_address))
+        uri = self._incoming_uri(pending.remote_address)
         link = self._owner.new_incoming(uri, self.interface, self._options, local=self._local)
         if link is None:
             pending.close()
@@ -143,6 +150,16 @@ class Listener:
         self._pending[task] = link
         task.add_done_callback(lambda _: self._done(task, link, pending))
 
+    def _incoming_uri(self, remote_address: str) -> str:
+        """The listener's URI with the remote address, to which a number is added where many callers share one."""
+        uri = str(self._uri.with_host(remote_address))
+        if self._acceptor.names_peers:
+            return uri
+        numbers = itertools.count(2)
+        while self._owner.has_link(uri, self.interface):
+            uri = str(self._uri.with_host(f"{remote_address}{next(numbers)}"))
+        return uri
+
     def _done(self, task: asyncio.Task[None], link: Link, pending: PendingStream) -> None:
         self._pending.pop(task, None)
         self._owner.forget(link)
@@ -151,6 +168,9 @@ class Listener:
     async def _serve(self, link: Link, pending: PendingStream) -> None:
         try:
             await self._welcome(link, pending)
+        except NoLinkWantedError as error:
+            self._owner.log.debug("Incoming connection %s: %s", link.uri, error)
+            return
         except (OSError, YggpyError) as error:
             self._owner.incoming_failed(link.uri, explain(reason_of(error)))
             return

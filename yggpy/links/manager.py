@@ -147,6 +147,10 @@ class LinkManager:
         self._register(link)
         return link
 
+    def has_link(self, uri: str, interface: str) -> bool:
+        """Whether there is a link with this identity, up or not."""
+        return (uri, interface) in self._links
+
     def incoming_failed(self, uri: str, reason: str) -> None:
         """Report an incoming connection that came to nothing."""
         self._failures.report(uri, reason)
@@ -230,3 +234,5 @@ class LinkManager:
             link.stop()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        for transport in self._transports.values():
+            await transport.close()

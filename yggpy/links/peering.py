@@ -183,7 +183,8 @@ async def within_handshake_time(greeting: Awaitable[HandshakeResult], stream: By
             return await greeting
     except TimeoutError:
         endpoints = f"{stream.local_address}->{stream.remote_address}"
-        raise StreamClosed(f"read tcp {endpoints}: {IO_TIMEOUT}") from None
+        network = "unix" if stream.remote_address.startswith(("/", "@")) else "tcp"
+        raise StreamClosed(f"read {network} {endpoints}: {IO_TIMEOUT}") from None
 
 
 class Peering(Link):

@@ -1,7 +1,8 @@
 """Which URI scheme is carried by what. The manager knows links; only this file knows schemes.
 
 A transport dials a URI into a :class:`~yggpy.datapath.base.ByteStream`, or listens and hands out pending connections.
-Another carrier is one more class here, or in a file of its own, and one more line in :func:`make_transports`.
+Another carrier is one more class in a file of its own, and one more line in :func:`make_transports`. Those that need a
+library are imported when a URI first asks for them: most nodes have TLS links only, and start quicker without.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from yggpy.links.uri import SCHEME_UNKNOWN, LinkOptions, LinkUri
 
 __all__ = [
     "Acceptor",
+    "NoLinkWantedError",
     "PendingStream",
     "Transport",
     "TransportContext",
@@ -32,10 +34,13 @@ __all__ = [
 
 OpenStream = Callable[[socket.socket, TlsParameters | None], Awaitable[ByteStream]]
 
-KNOWN_SCHEMES = frozenset(("tcp", "tls", "quic", "ws", "wss", "unix", "socks", "sockstls"))
-"""What yggdrasil-go 0.5.14 has."""
 DIAL_ONLY_SCHEMES = frozenset(("socks", "sockstls"))
 WSS_LISTENER = "WSS listener not supported, use WS listener behind reverse proxy instead"
+SOCKS_LISTENER = "SOCKS listener not supported"
+
+
+class NoLinkWantedError(OSError):
+    """An incoming connection wanted something else than a link, and has got it: the answer to a health check."""
 
 
 class PendingStream(Protocol):
@@ -58,6 +63,9 @@ class Acceptor(Protocol):
     address: str
     """``host:port`` (or path), as Go prints it."""
     port: int
+    """0 where there is none."""
+    names_peers: bool
+    """Whether no two connections have the same remote address at a time."""
 
     async def accept(self) -> PendingStream:
         """Wait for the next connection, for nothing else; raises ``OSError``."""
@@ -77,6 +85,10 @@ class Transport(Protocol):
 
     async def listen(self, uri: LinkUri, interface: str) -> Acceptor:
         """Open a listener; raises ``OSError`` with Go's words."""
+        ...
+
+    async def close(self) -> None:
+        """Wait, for a moment at most, until closed streams have said their last words."""
         ...
 
 
@@ -127,16 +139,76 @@ class TcpTransport:
         return await listen_tcp(uri.host_port, interface, finish, context.resolver)
 
 
+    async def close(self) -> None:
+        """See :class:`Transport`; nothing lingers."""
+
+
+class DeferredTransport:
+    """A transport that is made when it is first used."""
+
+    def __init__(self, make: Callable[[], Transport]) -> None:
+        self._make = make
+        self._made: Transport | None = None
+
+    def _transport(self) -> Transport:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    async def dial(self, uri: LinkUri, options: LinkOptions, interface: str) -> ByteStream:
+        """See :class:`Transport`."""
+        return await self._transport().dial(uri, options, interface)
+
+    async def listen(self, uri: LinkUri, interface: str) -> Acceptor:
+        """See :class:`Transport`."""
+        return await self._transport().listen(uri, interface)
+
+    async def close(self) -> None:
+        """See :class:`Transport`."""
+        if self._made is not None:
+            await self._made.close()
+
+
 def make_transports(context: TransportContext) -> Mapping[str, Transport]:
     """Return the transports of a node by scheme."""
-    return {"tcp": TcpTransport(context, secure=False), "tls": TcpTransport(context, secure=True)}
+
+    def unix() -> Transport:
+        from yggpy.links.unix import UnixTransport
+
+        return UnixTransport(context)
+
+    def socks(*, secure: bool) -> Transport:
+        from yggpy.links.socks import SocksTransport
+
+        return SocksTransport(context, secure=secure)
+
+    def websocket(*, secure: bool) -> Transport:
+        from yggpy.links.websocket import WebSocketTransport
+
+        return WebSocketTransport(context, secure=secure)
+
+    def quic() -> Transport:
+        from yggpy.links.quic import QuicTransport
+
+        return QuicTransport(context)
+
+    return {
+        "tcp": TcpTransport(context, secure=False),
+        "tls": TcpTransport(context, secure=True),
+        "unix": DeferredTransport(unix),
+        "socks": DeferredTransport(lambda: socks(secure=False)),
+        "sockstls": DeferredTransport(lambda: socks(secure=True)),
+        "ws": DeferredTransport(lambda: websocket(secure=False)),
+        "wss": DeferredTransport(lambda: websocket(secure=True)),
+        "quic": DeferredTransport(quic),
+    }
 
 
 def dialling_transport(transports: Mapping[str, Transport], scheme: str) -> Transport:
     """Return the transport to dial ``scheme`` with; raises ``PeerUriError``."""
     transport = transports.get(scheme)
     if transport is None:
-        raise PeerUriError(_refusal(transports, scheme))
+        raise PeerUriError(SCHEME_UNKNOWN)
     return transport
 
 
@@ -144,15 +216,7 @@ def listening_transport(transports: Mapping[str, Transport], scheme: str) -> Tra
     """Return the transport to listen for ``scheme`` with; raises ``OSError``."""
     if scheme == "wss":
         raise TransportError(WSS_LISTENER)
-    if scheme in DIAL_ONLY_SCHEMES:
-        raise TransportError(SCHEME_UNKNOWN)
     transport = transports.get(scheme)
-    if transport is None:
-        raise TransportError(_refusal(transports, scheme))
+    if transport is None or scheme in DIAL_ONLY_SCHEMES:
+        raise TransportError(SCHEME_UNKNOWN)
     return transport
-
-
-def _refusal(transports: Mapping[str, Transport], scheme: str) -> str:
-    if scheme not in KNOWN_SCHEMES:
-        return SCHEME_UNKNOWN
-    return f"{scheme} links are not supported by this version of yggpy, use one of: {', '.join(sorted(transports))}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -88,6 +89,17 @@ class LinkUri:
     def host_port(self) -> str:
         """``host:port`` as written, without escapes; bytes that are no UTF-8 are replaced."""
         return self.url.host.decode("utf-8", "replace")
+
+    @property
+    def path(self) -> str:
+        """The path as file names are written, without escapes: that of a unix socket."""
+        return os.fsdecode(self.url.path)
+
+    @property
+    def origins(self) -> list[str]:
+        """The ``origin`` options of a listener, in order, without the empty ones."""
+        values = parse_query(self.url.query).get("origin", [])
+        return [value.decode("utf-8", "replace") for value in values if value]
 
     def with_host(self, host_port: str) -> LinkUri:
         """Return the URI of an incoming link: this listener's, with the remote address."""
