@@ -29,6 +29,8 @@ FOUND_LIMIT = 25.0
 """Seconds within which neighbours must have found each other: one beacon may be lost, the next comes 16 s later."""
 TOLERANCE = 0.3
 """Seconds by which ours may be later than Go in the median: what the questions to eight nodes on two cores may take."""
+GO_LUCK = 1.05
+"""The same where it is a Go node to which something happens: it looks at its interfaces every 1 to 2.05 s."""
 START_TOLERANCE = 1.0
 """The same where a daemon starts: Python takes half a second, and several start at once."""
 QUIET_TIME = 8.0
@@ -108,7 +110,8 @@ class Race:
         print(what, {name: [round(seconds, 2) for seconds in times] for name, times in self._times.items()})
         medians = {name: median(times) for name, times in self._times.items()}
         for name, seconds in medians.items():
-            assert seconds <= medians["go-go"] + tolerance, f"{what}: {name} is later than Go: {medians}"
+            limit = medians["go-go"] + tolerance + (GO_LUCK if COMBINATIONS[name][0] == GO else 0.0)
+            assert seconds <= limit, f"{what}: {name} is later than Go: {medians}"
         self._times = {name: [] for name in self.pairs}
 
 
@@ -233,6 +236,8 @@ def test_interfaces_that_come_and_change(lab: Lab) -> None:
     lab.start()
     for changing, staying in race.pairs.values():
         assert changing.admin("getmulticastinterfaces") == {"multicast_interfaces": []}
+        # What is measured is the node, not the random delays of duplicate address detection.
+        changing.space.run(["sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad"])
         lab.add_cable(staying.space, "lan0")
     time.sleep(4)  # those who stay have their addresses, and beacon every few seconds
 
@@ -252,13 +257,13 @@ def test_interfaces_that_come_and_change(lab: Lab) -> None:
     for number in range(ROUNDS):
         time.sleep(2)
         conditions = race.newly_linked()
-        for changing, _ in race.pairs.values():
+        for place, (changing, _) in enumerate(race.pairs.values(), 1):
             changing.space.ip("-6", "addr", "flush", "dev", interface, "scope", "link")
-            changing.space.ip("-6", "addr", "add", f"fe80::{number + 1}:1/64", "dev", interface, "nodad")
+            changing.space.ip("-6", "addr", "add", f"fe80::{number + 1}:{place}/64", "dev", interface, "nodad")
         race.count(times_until(conditions))
         for changing, _ in race.pairs.values():
             [shown] = changing.admin("getmulticastinterfaces")["multicast_interfaces"]
-            assert shown["address"].startswith(f"[fe80::{number + 1}:1%{interface}]:")
+            assert shown["address"].startswith(f"[fe80::{number + 1}:") and f"%{interface}]:" in shown["address"]
     race.judge("another address")
 
     for _ in range(ROUNDS):
