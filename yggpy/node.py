@@ -17,7 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from yggpy.address import Address
 from yggpy.clock import SystemClock, TimerHandle
@@ -27,10 +27,12 @@ from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkCounters,
 from yggpy.datapath.pure import PureDatapath
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
-from yggpy.multicast.service import MulticastService
 from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
 from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
 from yggpy.wire.session import MAX_MESSAGE
+
+if TYPE_CHECKING:
+    from yggpy.multicast.service import MulticastService
 
 __all__ = ["MAX_DATAGRAM", "Node", "NodeClosedError"]
 
@@ -232,6 +234,8 @@ class Node:
 
         Raises ``ConfigError`` for a pattern that cannot be used; ``close`` the node then.
         """
+        from yggpy.multicast.service import MulticastService  # not before the node has begun to answer
+
         self._check_open()
         assert self._scheduler is not None
         entries = self.config.multicast_interfaces

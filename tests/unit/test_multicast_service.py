@@ -37,6 +37,7 @@ from yggpy.multicast.service import READ_BATCH, READ_PAUSE, MulticastService
 from yggpy.multicast.sockets import ReceivedDatagram
 
 NOT_YET = OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+GONE = OSError("no interface with this name")
 IN_USE = OSError(errno.EADDRINUSE, "Address already in use")
 
 
@@ -272,12 +273,14 @@ async def test_a_tentative_address_is_used_when_the_kernel_tells_and_nothing_is_
     assert warnings(caplog) == []
 
 
+@pytest.mark.parametrize("error", [NOT_YET, GONE], ids=["address", "interface"])
 async def test_an_address_that_cannot_be_bound_yet_is_no_warning(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: OSError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Where the system does not tell which addresses are tentative, binding does."""
+    monkeypatch.setattr("yggpy.multicast.discovery.RETRY_DELAY", 0.1)
     lab = Lab(monkeypatch)
-    lab.links.failures = {"fe80::1": NOT_YET}
+    lab.links.failures = {"fe80::1": error}
     async with started(lab):
         await until(lambda: bool(lab.links.asked))
         await asyncio.sleep(0.01)
@@ -299,6 +302,7 @@ async def test_a_listener_that_fails_is_warned_of_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("yggpy.multicast.discovery.RETRY_DELAY", 0.01)
+    monkeypatch.setattr("socket.if_nametoindex", lambda name: 4)
     lab = Lab(monkeypatch)
     lab.links.failures = {"fe80::1": IN_USE}
     async with started(lab):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import socket
 from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address
 from typing import Protocol
@@ -293,8 +294,11 @@ class MulticastService:
         try:
             self._socket.send(index, source, datagram)
         except OSError as error:
-            text = f"Failed to send multicast beacon: {interface}: {error.strerror}"
-            self._complain("send", interface, text)
+            # EINVAL is what the kernel says of a source address that the interface has no longer.
+            if error.errno in (*_NOT_THERE, errno.EINVAL):
+                self._log.debug("No beacon on %s: %s", interface, error.strerror)
+            else:
+                self._complain("send", interface, f"Failed to send multicast beacon: {interface}: {error.strerror}")
         else:
             self._complain("send", interface, None)
 
@@ -332,7 +336,7 @@ class MulticastService:
             self._core.listener_opened(effect.listener_id, address, listener.port, self._now())
             self._carry_out()
             return
-        if failure is not None and _reason(failure) in _NOT_THERE:
+        if failure is not None and _is_passing(failure, name):
             self._log.debug("Not multicasting on %s yet: %s", name, failure)
         else:
             self._complain("listen", name, f"Not multicasting on {name} due to error: {failure}")
@@ -357,8 +361,15 @@ class MulticastService:
             self._complaints[what, interface] = text
 
 
-def _reason(error: OSError) -> int | None:
-    """Return the error number of ``error``, or of the system's error behind it."""
-    if error.errno is None and isinstance(error.__cause__, OSError):
-        return error.__cause__.errno
-    return error.errno
+def _is_passing(error: OSError, interface: str) -> bool:
+    """Tell whether ``error``, or the system's error behind it, only says that address or interface is not there."""
+    number = error.errno
+    if number is None and isinstance(error.__cause__, OSError):
+        number = error.__cause__.errno
+    if number in _NOT_THERE:
+        return True
+    try:
+        socket.if_nametoindex(interface)
+    except OSError:
+        return True
+    return False
