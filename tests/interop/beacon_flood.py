@@ -1,8 +1,8 @@
 """A bad neighbour: sends valid multicast beacons with ever new keys and ports, from many link-local addresses.
 
-Runs as a program inside a namespace: ``beacon_flood.py INTERFACE SECONDS ADDRESSES``. So many addresses, fe80::bad:1
-and so on, must be the interface's. Prints how many beacons it sent. The layout is that of protocol section 12, with an
-empty password.
+Runs as a program inside a namespace: ``beacon_flood.py INTERFACE SECONDS ADDRESSES RATE``. So many addresses,
+fe80::bad:1 and so on, must be the interface's; RATE is beacons a second, 0 for as many as can be. Prints how many
+beacons it sent. The layout is that of protocol section 12, with an empty password.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ KEYS = 2000
 
 
 def main() -> None:
-    """Send as fast as one process can."""
-    interface, seconds, count = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
+    """Send them."""
+    interface, seconds, count, rate = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     index = socket.if_nametoindex(interface)
     sockets = []
     for number in range(1, count + 1):
@@ -34,8 +34,11 @@ def main() -> None:
         header = struct.pack(">HH32sHH", 0, 5, key, random.randrange(1, 65536), 64)
         beacons.append(header + hashlib.blake2b(key).digest())
     sent = 0
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
+        if rate and sent > rate * (time.monotonic() - began):
+            time.sleep(0.01)
+            continue
         for datagram in random.sample(beacons, 100):
             try:
                 random.choice(sockets).sendto(datagram, (GROUP, PORT, 0, index))

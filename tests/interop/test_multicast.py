@@ -40,6 +40,8 @@ FLOOD_SECONDS = 10.0
 FLOOD_SOURCES = 40
 RETURN_LIMIT = 5.0
 """Seconds until an interface that was made anew has a neighbour: duplicate address detection takes two at most."""
+ANSWER_LIMIT = 1.0
+"""Seconds within which a node in a flood answers its operator."""
 TROUBLE = ("Not multicasting", "Failed to send multicast beacon", "internal error", "Traceback")
 
 Conditions = Mapping[str, Callable[[], bool]]
@@ -339,8 +341,12 @@ def test_another_key(lab: Lab) -> None:
 
 
 @pytest.mark.slow
-def test_a_flood_of_beacons(lab: Lab) -> None:
-    """Valid beacons with many keys from many addresses: few dials, and the neighbours are found all the same."""
+@pytest.mark.parametrize("rate", [1000, 0], ids=["some", "as many as can be"])
+def test_a_flood_of_beacons(lab: Lab, rate: int) -> None:
+    """Valid beacons with many keys from many addresses: few dials, and the neighbours are found all the same.
+
+    The known neighbour is found while it goes on, unless most beacons are lost before anybody could read them.
+    """
     ours = lab.node(OURS, name="victim", IfName="none", **multicast())
     known = lab.node(GO, name="known", IfName="none", **multicast())
     new = lab.node(GO, name="new", IfName="none", **multicast())
@@ -351,16 +357,21 @@ def test_a_flood_of_beacons(lab: Lab) -> None:
     times_until({"known": lambda: linked(ours, known)})
     program = Path(__file__).with_name("beacon_flood.py")
     began = time.monotonic()
-    flood = bad.popen([sys.executable, "-S", program, "eth0", str(FLOOD_SECONDS), str(FLOOD_SOURCES)])
+    flood = bad.popen([sys.executable, "-S", program, "eth0", str(FLOOD_SECONDS), str(FLOOD_SOURCES), str(rate)])
     time.sleep(1)
     known.kill()
     new.start()
     known.start()
+    asked = time.monotonic()
+    ours.admin("getself")
+    assert time.monotonic() - asked < ANSWER_LIMIT
     times = times_until({"known": lambda: linked(ours, known), "new": lambda: linked(ours, new)})
     output, _ = flood.communicate(timeout=60)
     bad.forget(flood)
     lasted = time.monotonic() - began
     sent = int(output)
+    if rate:
+        assert times["known"] < FLOOD_SECONDS / 2
     dials = len(re.findall(r"Cannot peer with tls://\[fe80::bad:", ours.log_text()))
     print(f"{sent} beacons in {lasted:.1f} s, {dials} dials; found while it went on: {times}")
     assert sent > 10 * dials

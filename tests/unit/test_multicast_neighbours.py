@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv6Address
 
 from tests.unit.multicast_fakes import THEIR_ADDRESS, THEIR_KEY
@@ -125,9 +126,23 @@ def test_a_known_neighbour_is_found_again_in_the_middle_of_a_flood() -> None:
         table.admit(stranger(number), 20.0 + number / 10_000)
         table.admit(stranger(number, port=2, source=-98), 20.0 + number / 10_000)
     assert table.admit(FRIEND, 25.0)
+    assert table.admit(replace(FRIEND, port=1001), 25.0), "it may have been restarted"
 
 
-def test_the_table_forgets_idle_strangers_first() -> None:
+def test_who_pretends_to_be_a_known_neighbour_causes_few_dials() -> None:
+    table, admitted = NeighbourTable(), 0
+    befriend(table, FRIEND, 0.0)
+    for port in range(1, 10_001):
+        now = 20.0 + port / 1000
+        if table.admit(replace(FRIEND, port=port), now):
+            admitted += 1
+            table.ended(replace(FRIEND, port=port), now)
+    limit = limits.KNOWN_BURST + limits.SOURCE_BURST + 10 * (limits.KNOWN_RATE + limits.SOURCE_RATE)
+    assert limits.KNOWN_BURST < admitted <= limit
+    assert table.dialling == 0
+
+
+def test_the_table_forgets_who_was_dialled_longest_ago() -> None:
     table, now = NeighbourTable(), 0.0
     befriend(table, FRIEND, 0.0)
     held = stranger(1)
@@ -149,5 +164,5 @@ def test_a_table_full_of_known_neighbours_still_takes_new_ones() -> None:
     for number in range(limits.MAX_NEIGHBOURS + 10):
         now += 20.0
         befriend(table, stranger(number), now)
-    assert len(table) == limits.MAX_NEIGHBOURS
+    assert len(table) == len(table._proven) == limits.MAX_NEIGHBOURS
     assert table.calls == table.dialling == 0

@@ -2,8 +2,9 @@
 
 Beacons are not signed and cost nothing to make: with an empty password everybody on the network can send valid ones, as
 many as they like, with any key and port and under any link-local address. So each dial is paid for, first from what its
-source address may cause, then from what all strangers together may cause. A neighbour with whom a link has been up pays
-nothing: it is found again at once even while somebody floods. (In a flood newcomers still find us: by our beacons.)
+source address may cause, then from what all strangers together may cause. Whoever has proven a key at an address before
+is no stranger, at whatever port, and has a budget of its own: it is found again at once while others exhaust theirs.
+(Newcomers then find us by our beacons.)
 
 A beacon leads to a dial of the address that it came from and to nothing else.
 """
@@ -16,6 +17,8 @@ from ipaddress import IPv6Address
 from yggpy.multicast.model import Neighbour
 
 __all__ = [
+    "KNOWN_BURST",
+    "KNOWN_RATE",
     "MAX_CALLS",
     "MAX_CALLS_PER_SOURCE",
     "MAX_DIALLING",
@@ -30,17 +33,19 @@ __all__ = [
 ]
 
 MAX_NEIGHBOURS = 2048
-"""Neighbours that are remembered; the one that was dialled longest ago makes room."""
+"""Neighbours that are remembered, and keys that were proven; the one that was dialled longest ago makes room."""
 MAX_CALLS = 1024
 """Links that beacons have brought about and that are being dialled or up."""
 MAX_CALLS_PER_SOURCE = 64
 """Of those, to one address (nodes on one machine share it)."""
 MAX_DIALLING = 32
-"""Strangers that are being dialled at a time; and as many neighbours that have been up before."""
+"""Strangers that are being dialled at a time; and as many who are not."""
 STRANGER_BURST, STRANGER_RATE = 64.0, 32.0
 """Dials to strangers: so many at once, then so many a second."""
 SOURCE_BURST, SOURCE_RATE = 8.0, 1.0
 """The same for one source address."""
+KNOWN_BURST, KNOWN_RATE = 4.0, 1.0
+"""The same for one proven key at one address; what goes beyond is a stranger's."""
 MAX_SOURCES = 1024
 """Source addresses whose spending is remembered; the one that was heard longest ago makes room."""
 RETRY_LIMIT = 8.0
@@ -76,8 +81,8 @@ class _Entry:
     failures: int = 0
     active: bool = True
     up_since: float | None = None
-    proven: bool = False
-    """A handshake has succeeded: the key is really there."""
+    known: bool = False
+    """Its last dial was no stranger's."""
 
     @property
     def dialling(self) -> bool:
@@ -95,8 +100,9 @@ class NeighbourTable:
         self._entries: dict[Neighbour, _Entry] = {}  # dialled longest ago first
         self._sources: dict[tuple[str, IPv6Address], _Bucket] = {}  # heard longest ago first
         self._calls_of: dict[tuple[str, IPv6Address], int] = {}
+        self._proven: dict[tuple[str, IPv6Address, bytes], _Bucket] = {}  # dialled longest ago first
         self._strangers: _Bucket | None = None
-        self._dialling = {False: 0, True: 0}  # by: proven
+        self._dialling = {False: 0, True: 0}  # by: known
         self._calls = 0
 
     def __len__(self) -> int:
@@ -118,13 +124,10 @@ class NeighbourTable:
         if entry is not None and (entry.active or now < entry.retry_at):
             return False
         source = (neighbour.interface, neighbour.address)
-        proven = entry is not None and entry.proven
-        if (
-            self._dialling[proven] >= MAX_DIALLING
-            or self._calls >= MAX_CALLS
-            or self._calls_of.get(source, 0) >= MAX_CALLS_PER_SOURCE
-            or not (proven or self._pay(source, now))
-        ):
+        if self._calls >= MAX_CALLS or self._calls_of.get(source, 0) >= MAX_CALLS_PER_SOURCE:
+            return False
+        known = self._pay_known(neighbour, now)
+        if not known and not self._pay(source, now):
             return False
         if entry is None:
             self._make_room()
@@ -132,10 +135,11 @@ class NeighbourTable:
         else:
             del self._entries[neighbour]  # to come in again at the end
             entry.dialled_at, entry.active = now, True
+        entry.known = known
         self._entries[neighbour] = entry
         self._calls_of[source] = self._calls_of.get(source, 0) + 1
         self._calls += 1
-        self._dialling[proven] += 1
+        self._dialling[known] += 1
         return True
 
     def established(self, neighbour: Neighbour, now: float) -> None:
@@ -143,8 +147,11 @@ class NeighbourTable:
         entry = self._entries.get(neighbour)
         if entry is None or not entry.dialling:
             return
-        self._dialling[entry.proven] -= 1
-        entry.up_since, entry.proven = now, True
+        self._dialling[entry.known] -= 1
+        entry.up_since = now
+        self._proven.setdefault(_who(neighbour), _Bucket(KNOWN_BURST, KNOWN_RATE, now))
+        if len(self._proven) > MAX_NEIGHBOURS:
+            del self._proven[next(iter(self._proven))]
 
     def ended(self, neighbour: Neighbour, now: float) -> None:
         """A dial has failed, or its link has ended. Harmless when repeated."""
@@ -152,7 +159,7 @@ class NeighbourTable:
         if entry is None or not entry.active:
             return
         if entry.dialling:
-            self._dialling[entry.proven] -= 1
+            self._dialling[entry.known] -= 1
         settled = entry.up_since is not None and now - entry.up_since >= SETTLED
         entry.failures = 0 if settled else entry.failures + 1
         entry.active, entry.up_since = False, None
@@ -162,8 +169,21 @@ class NeighbourTable:
         if not self._calls_of[source]:
             del self._calls_of[source]
 
+    def _pay_known(self, neighbour: Neighbour, now: float) -> bool:
+        """Take a dial from the neighbour's own budget, if it has one that can afford it."""
+        bucket = self._proven.pop(_who(neighbour), None)
+        if bucket is None:
+            return False
+        self._proven[_who(neighbour)] = bucket
+        if self._dialling[True] >= MAX_DIALLING or not bucket.has_token(now):
+            return False
+        bucket.take()
+        return True
+
     def _pay(self, source: tuple[str, IPv6Address], now: float) -> bool:
         """Take a stranger's dial from both budgets, if both can afford it."""
+        if self._dialling[False] >= MAX_DIALLING:
+            return False
         bucket = self._sources.pop(source, None) or _Bucket(SOURCE_BURST, SOURCE_RATE, now)
         self._sources[source] = bucket
         if len(self._sources) > MAX_SOURCES:
@@ -177,11 +197,14 @@ class NeighbourTable:
         return True
 
     def _make_room(self) -> None:
-        """Forget the idle neighbour that was dialled longest ago, strangers before proven ones, when the table is full.
+        """Forget the idle neighbour that was dialled longest ago, when the table is full.
 
         There always is an idle one: at most ``MAX_CALLS`` are not, which is less than ``MAX_NEIGHBOURS``.
         """
-        if len(self._entries) < MAX_NEIGHBOURS:
-            return
-        idle = [neighbour for neighbour, entry in self._entries.items() if not entry.active]
-        del self._entries[next((found for found in idle if not self._entries[found].proven), idle[0])]
+        if len(self._entries) >= MAX_NEIGHBOURS:
+            del self._entries[next(found for found, entry in self._entries.items() if not entry.active)]
+
+
+def _who(neighbour: Neighbour) -> tuple[str, IPv6Address, bytes]:
+    """Return what a neighbour keeps when it is started anew: its port is mostly another then."""
+    return neighbour.interface, neighbour.address, neighbour.key
