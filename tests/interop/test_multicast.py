@@ -107,12 +107,13 @@ class Race:
         for name, seconds in times.items():
             self._times[name].append(seconds)
 
-    def judge(self, what: str, tolerance: float = TOLERANCE) -> None:
-        """Compare, and begin anew."""
+    def judge(self, what: str, tolerance: float = TOLERANCE, *, both: bool = False) -> None:
+        """Compare, and begin anew. ``both``: it happens to both nodes of a pair."""
         print(what, {name: [round(seconds, 2) for seconds in times] for name, times in self._times.items()})
         medians = {name: median(times) for name, times in self._times.items()}
         for name, seconds in medians.items():
-            limit = medians["go-go"] + tolerance + (GO_LUCK if COMBINATIONS[name][0] == GO else 0.0)
+            kinds = {node.kind for node in self.pairs[name][: 2 if both else 1]}
+            limit = medians["go-go"] + tolerance + (0.0 if kinds == {OURS} else GO_LUCK)
             assert seconds <= limit, f"{what}: {name} is later than Go: {medians}"
         self._times = {name: [] for name in self.pairs}
 
@@ -229,7 +230,7 @@ def test_address_in_duplicate_detection_at_the_start(lab: Lab) -> None:
     for node in nodes:
         if node.kind == OURS:
             assert complaints(node) == []
-    race.judge("from usable addresses to a link")
+    race.judge("from usable addresses to a link", both=True)
 
 
 @pytest.mark.slow
@@ -347,6 +348,8 @@ def test_a_flood_of_beacons(lab: Lab, rate: int) -> None:
 
     The known neighbour is found while it goes on, unless most beacons are lost before anybody could read them.
     """
+    if lab.rehearsing:
+        pytest.skip("Go dials without limits")
     ours = lab.node(OURS, name="victim", IfName="none", **multicast())
     known = lab.node(GO, name="known", IfName="none", **multicast())
     new = lab.node(GO, name="new", IfName="none", **multicast())
