@@ -1,7 +1,8 @@
 """``Node``: a Yggdrasil node on an asyncio event loop; what the daemon runs and what applications embed.
 
-It owns the tasks and descriptors that ``Core`` must not know: listeners and dialled peers (``LinkManager``), the TUN
-device, the event loop's timers. Several nodes live happily in one process; nothing here is global.
+It owns the tasks and descriptors that ``Core`` must not know: listeners and dialled peers (``LinkManager``), discovery
+on the local network (``MulticastService``), the TUN device, the event loop's timers. Several nodes live happily in one
+process; nothing here is global.
 
     async with Node(Config.generate()) as node:
         await node.add_peer("tls://192.0.2.1:443")
@@ -16,7 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from yggpy.address import Address
 from yggpy.clock import SystemClock, TimerHandle
@@ -26,9 +27,12 @@ from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkCounters,
 from yggpy.datapath.choice import choose_datapath
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
-from yggpy.status import PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
 from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
 from yggpy.wire.session import MAX_MESSAGE
+
+if TYPE_CHECKING:
+    from yggpy.multicast.service import MulticastService
 
 __all__ = ["MAX_DATAGRAM", "Node", "NodeClosedError"]
 
@@ -157,6 +161,7 @@ class Node:
         self._scheduler: LoopScheduler | None = None
         self._core: Core | None = None
         self._links: LinkManager | None = None
+        self._multicast: MulticastService | None = None
         self._tun: TunDevice | None = None
         self._rates: dict[int, _Rates] = {}
         self._rate_timer: TimerHandle | None = None
@@ -178,9 +183,13 @@ class Node:
         await self.close()
 
     async def start(self) -> None:
-        """Start listeners and peers, then the TUN: ``start_links`` and ``start_tun``. On failure the node is closed."""
+        """Start listeners and peers, discovery, and the TUN: ``start_links``, ``start_multicast`` and ``start_tun``.
+
+        On failure the node is closed.
+        """
         try:
             await self.start_links()
+            self.start_multicast()
             self.start_tun()
         except BaseException:
             await self.close()
@@ -218,10 +227,6 @@ class Node:
             logger=self._log,
             clock=self._scheduler.now,
         )
-        if any(interface.beacon or interface.listen for interface in config.multicast_interfaces):
-            self._log.warning(
-                "MulticastInterfaces: discovery on the local network is not part of this version; use Peers and Listen"
-            )
         self._core.start()
         self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
         for uri in config.listen:
@@ -230,6 +235,19 @@ class Node:
         for interface, uris in (("", config.peers), *config.interface_peers.items()):
             for uri in uris:
                 self._add_configured_peer(uri, interface)
+
+    def start_multicast(self) -> None:
+        """Begin to look for neighbours as ``MulticastInterfaces`` says, if it does. Returns at once; never fails later.
+
+        Raises ``ConfigError`` for a pattern that cannot be used; ``close`` the node then.
+        """
+        from yggpy.multicast.service import MulticastService  # not before the node has begun to answer
+
+        self._check_open()
+        assert self._scheduler is not None
+        entries = self.config.multicast_interfaces
+        self._multicast = MulticastService(self.public_key, entries, self.links, self._log, self._scheduler.now)
+        self._multicast.start()
 
     def start_tun(self) -> None:
         """Make the TUN that the config asks for, if any. Raises ``TunError``; ``close`` the node then."""
@@ -282,7 +300,7 @@ class Node:
             self._tun = None
 
     async def close(self) -> None:
-        """Stop: TUN, links, listeners. Waiting readers get ``NodeClosedError``. Harmless when already closed."""
+        """Stop: TUN, discovery, links, listeners. Waiting readers get ``NodeClosedError``. Harmless when closed."""
         if self._closed:
             return
         self._closed = True
@@ -293,6 +311,8 @@ class Node:
         if self._tun is not None:
             self._tun.close()
             self._tun = None
+        if self._multicast is not None:
+            await self._multicast.close()
         if self._links is not None:
             await self._links.close()
         if self._core is not None:
@@ -472,3 +492,7 @@ class Node:
         if self._tun is None:
             return TunStatus(enabled=False)
         return TunStatus(enabled=True, name=self._tun.name, mtu=self._tun.mtu)
+
+    def status_multicast(self) -> list[MulticastStatus]:
+        """``getMulticastInterfaces``, by name."""
+        return [] if self._multicast is None else self._multicast.status()

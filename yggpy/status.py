@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PathStatus", "PeerStatus", "SelfStatus", "SessionStatus", "TreeEntry", "TunStatus"]
+__all__ = ["MulticastStatus", "PathStatus", "PeerStatus", "SelfStatus", "SessionStatus", "TreeEntry", "TunStatus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +85,16 @@ class TunStatus:
     enabled: bool
     name: str = ""
     mtu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MulticastStatus:
+    """One entry of ``getMulticastInterfaces``: an interface that an entry of ``MulticastInterfaces`` matches."""
+
+    name: str
+    address: str
+    """``[address%interface]:port`` of its listener, empty when it has none."""
+    beacon: bool
+    listen: bool
+    password: bool
+    """Whether beacons must know one."""

@@ -120,6 +120,10 @@ class Space:
         with contextlib.suppress(ValueError):
             self._processes.remove(process)
 
+    def ip(self, *arguments: str) -> str:
+        """Run ``ip`` on the namespace's own interfaces and return what it printed."""
+        return _ip("-n", self.name, *arguments)
+
     def set_cable(self, plugged: bool) -> None:
         """Pull the cable to the switch out, or put it in again."""
         _ip("-n", self.name, "link", "set", "eth0", "up" if plugged else "down")
@@ -148,6 +152,7 @@ class Lab:
         self._prefix = f"{NAME_PREFIX}-{os.getpid()}-{next(_labs)}"
         self._switch = f"{self._prefix}-switch"
         self._spaces: list[Space] = []
+        self._cables = 0
         self._subject = os.environ.get(SUBJECT_VARIABLE) or OURS
 
     def __enter__(self) -> Self:
@@ -195,6 +200,14 @@ class Lab:
         _ip("-n", space.name, "link", "set", "eth0", "up")
         _ip("-n", self._switch, "link", "set", port, "master", "br0", "up")
         return space
+
+    def add_cable(self, space: Space, interface: str) -> None:
+        """Give ``space`` one more cable to the switch, with no address but the link-local one that the kernel makes."""
+        self._cables += 1
+        port = f"cable{self._cables}"
+        _ip("-n", space.name, "link", "add", interface, "type", "veth", "peer", "name", port, "netns", self._switch)
+        _ip("-n", self._switch, "link", "set", port, "master", "br0", "up")
+        _ip("-n", space.name, "link", "set", interface, "up")
 
     def node(self, kind: str, *, name: str = "", **settings: object) -> MeshNode:
         """Add a node, not yet started, in a namespace of its own.

@@ -12,12 +12,11 @@ from yggpy.admin.commands import Arguments, Command, CommandError, CommandRegist
 from yggpy.admin.jsontext import MAX_NESTING, EncodableJson
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
 from yggpy.errors import PeerUriError
-from yggpy.status import PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
 
 VECTORS = load("admin")
 LATER_COMMANDS = {
     "getNodeInfo": ("Request nodeinfo from a remote node by its public key", ("key",)),
-    "getMulticastInterfaces": ("Show which interfaces multicast is enabled on", ()),
     "lookups": ("Dump a record of lookups received in the past hour", ()),
     "debug_remoteGetSelf": ("Debug use only", ("key",)),
     "debug_remoteGetPeers": ("Debug use only", ("key",)),
@@ -102,6 +101,9 @@ class FakeNode:
     def status_tun(self) -> TunStatus:
         return TunStatus(self.response["enabled"], self.response.get("name", ""), self.response.get("mtu", 0))
 
+    def status_multicast(self) -> list[MulticastStatus]:
+        return [MulticastStatus(**entry) for entry in self.response["multicast_interfaces"]]
+
 
 def registry_of(node: FakeNode) -> CommandRegistry:
     return CommandRegistry(node_commands(node, "yggdrasil", "0.5.14"))
@@ -150,7 +152,7 @@ async def test_recorded_exchanges(capture: dict[str, str]) -> None:
 
 
 def test_the_recorded_exchanges_are_all_there() -> None:
-    assert len(CAPTURES) == 49
+    assert len(CAPTURES) == 50
     names = {word for capture in CAPTURES for word in capture["description"].split()}
     assert {
         "list",
@@ -160,6 +162,7 @@ def test_the_recorded_exchanges_are_all_there() -> None:
         "getPaths",
         "getSessions",
         "getTUN",
+        "getMulticastInterfaces",
         "addPeer",
         "removePeer",
     } <= names

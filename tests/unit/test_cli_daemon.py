@@ -49,6 +49,9 @@ class Part:
     async def start_links(self) -> None:
         await self.start()
 
+    def start_multicast(self) -> None:
+        self.events.append("start multicast")
+
     def start_tun(self) -> None:
         self.events.append("start tun")
 
@@ -86,7 +89,7 @@ def test_start_and_stop_order(number: signal.Signals, caplog: pytest.LogCaptureF
 
     caplog.set_level(logging.INFO, "yggpy")
     events = run(Config(admin_listen="x"), admin_start=interrupt)
-    assert events == ["start node", "start admin x", "start tun", "close admin x", "close node"]
+    assert events == ["start node", "start admin x", "start multicast", "start tun", "close admin x", "close node"]
     address = Address.for_key(bytes(32))
     assert [line.partition(":")[0] if line.startswith("Build") else line for line in caplog.messages] == [
         "Build name",

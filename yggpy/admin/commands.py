@@ -22,7 +22,7 @@ from typing import Protocol, TypeAlias
 from yggpy.admin.jsontext import EncodableJson
 from yggpy.admin.protocol import Request, failure, read_arguments, success
 from yggpy.errors import PeerUriError, YggpyError
-from yggpy.status import PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
 
 __all__ = ["AdminNode", "Arguments", "Command", "CommandError", "CommandRegistry", "Handler", "node_commands"]
 
@@ -66,6 +66,10 @@ class AdminNode(Protocol):
 
     def status_tun(self) -> TunStatus:
         """Return what ``getTUN`` shows."""
+        ...
+
+    def status_multicast(self) -> list[MulticastStatus]:
+        """Return what ``getMulticastInterfaces`` shows, in any order."""
         ...
 
 
@@ -194,6 +198,20 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
         status = node.status_tun()
         return {"enabled": status.enabled, **_present(name=status.name, mtu=status.mtu)}
 
+    async def get_multicast_interfaces(arguments: Arguments) -> EncodableJson:
+        return {
+            "multicast_interfaces": [
+                {
+                    "name": interface.name,
+                    "address": interface.address or "-",
+                    "beacon": interface.beacon,
+                    "listen": interface.listen,
+                    "password": interface.password,
+                }
+                for interface in sorted(node.status_multicast(), key=lambda interface: interface.name)
+            ]
+        }
+
     async def add_peer(arguments: Arguments) -> EncodableJson:
         await _peering(node.add_peer, arguments)
         return {}
@@ -219,6 +237,12 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             request_type="admin.GetSessionsRequest",
         ),
         Command("getTUN", "Show information about the node's TUN interface", get_tun, request_type="tun.GetTUNRequest"),
+        Command(
+            "getMulticastInterfaces",
+            "Show which interfaces multicast is enabled on",
+            get_multicast_interfaces,
+            request_type="multicast.GetMulticastInterfacesRequest",
+        ),
         Command("addPeer", "Add a peer to the peer list", add_peer, peer_fields, request_type="admin.AddPeerRequest"),
         Command(
             "removePeer",

@@ -23,6 +23,7 @@ from yggpy.links.reasons import IncomingFailureLog
 from yggpy.links.resolve import TransportError
 from yggpy.links.transports import TransportContext, dialling_transport, listening_transport, make_transports
 from yggpy.links.uri import AlreadyConfiguredError, LinkOptions, LinkUri, NotConfiguredError
+from yggpy.links.url import Url
 
 __all__ = [
     "AlreadyConfiguredError",
@@ -62,7 +63,8 @@ class LinkManager:
         self.log = log
         self._allowed_keys = allowed_keys
         self._context = LinkContext(private_key, host, log, clock or SystemClock().now, pause)
-        self._transports = make_transports(TransportContext(private_key, self._open_stream, log))
+        self._transport_context = TransportContext(private_key, self._open_stream, log)
+        self._transports = make_transports(self._transport_context)
         self._failures = IncomingFailureLog(log, self._context.clock)
         self._links: dict[tuple[str, str], Link] = {}
         self._incoming = 0
@@ -79,19 +81,53 @@ class LinkManager:
         an identity that exists (which is kicked). Says nothing about the connection itself: see ``links``.
         """
         parsed = LinkUri.parse(uri)
-        transport = dialling_transport(self._transports, parsed.scheme)
-        options = parsed.dial_options()
-        existing = self._links.get((str(parsed), interface))
+        dialling_transport(self._transports, parsed.scheme)  # an unknown scheme is told before a wrong option
+        self._dial(parsed, interface, kind, parsed.dial_options())
+
+    def call_peer(
+        self,
+        address: str,
+        port: int,
+        interface: str,
+        *,
+        key: bytes,
+        priority: int,
+        password: bytes,
+        on_up: Callable[[], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        """Dial a neighbour found by multicast, at a link-local address, by TLS, once (section 12).
+
+        ``key`` is pinned. ``on_up`` is called when the handshake is done, ``on_end`` when the attempt has failed or the
+        link has ended. Raises ``PeerUriError``, and calls nothing, when there is such a link already.
+        """
+        uri = LinkUri(Url(scheme="tls", host=f"[{address}%{interface}]:{port}".encode(errors="surrogateescape")))
+        options = LinkOptions(frozenset((key,)), priority, password)
+        peering = self._dial(uri, interface, LinkKind.EPHEMERAL, options, on_up)
+        assert peering.task is not None
+        peering.task.add_done_callback(lambda _: on_end())
+
+    def _dial(
+        self,
+        uri: LinkUri,
+        interface: str,
+        kind: LinkKind,
+        options: LinkOptions,
+        on_up: Callable[[], None] | None = None,
+    ) -> Peering:
+        transport = dialling_transport(self._transports, uri.scheme)
+        existing = self._links.get((str(uri), interface))
         if existing is not None:
             if isinstance(existing, Peering):
                 existing.kick()
             raise AlreadyConfiguredError
         if self._closed:
             raise PeerUriError(_NODE_CLOSED)
-        peering = Peering(self._context, parsed, interface, kind, options, transport)
+        peering = Peering(self._context, uri, interface, kind, options, transport, on_up)
         self._register(peering)
         peering.task = self.spawn(peering.run())
         peering.task.add_done_callback(lambda _: self.forget(peering))
+        return peering
 
     def remove_peer(self, uri: str, interface: str = "") -> None:
         """Close the link with this identity, outgoing or incoming, and forget it.
@@ -118,11 +154,27 @@ class LinkManager:
         Raises ``PeerUriError`` when the URI does not parse, ``OSError`` for everything else, both with Go's words.
         """
         parsed = LinkUri.parse(uri)
-        transport = listening_transport(self._transports, parsed.scheme)
+        listening_transport(self._transports, parsed.scheme)  # an unknown scheme is told before a wrong option
         try:
             options = parsed.listen_options()
         except PeerUriError as error:
             raise TransportError(str(error)) from None
+        return await self._listen(parsed, interface, options, local=local)
+
+    async def listen_local(
+        self, address: str, port: int, interface: str, *, priority: int, password: bytes
+    ) -> Listener:
+        """Listen by TLS on a link-local address for neighbours found by multicast (section 12); port 0: any.
+
+        ``AllowedPublicKeys`` does not count. Raises ``OSError`` with Go's words.
+        """
+        # The first certificate takes a quarter of a second of imports: the node has other things to do meanwhile.
+        await asyncio.to_thread(self._transport_context.identity)
+        uri = LinkUri(Url(scheme="tls", host=f"[{address}]:{port}".encode()))
+        return await self._listen(uri, interface, LinkOptions(priority=priority, password=password), local=True)
+
+    async def _listen(self, parsed: LinkUri, interface: str, options: LinkOptions, *, local: bool) -> Listener:
+        transport = listening_transport(self._transports, parsed.scheme)
         acceptor = await transport.listen(parsed, interface)
         if self._closed:  # perhaps only since the name of the address was looked up
             acceptor.close()

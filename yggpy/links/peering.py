@@ -198,8 +198,11 @@ class Peering(Link):
         kind: LinkKind,
         options: LinkOptions,
         transport: Transport,
+        on_up: Callable[[], None] | None = None,
     ) -> None:
+        """``on_up`` is called after each completed handshake."""
         super().__init__(context, str(uri), interface, kind, options)
+        self._on_up = on_up
         self._dial_uri = uri
         self._transport = transport
         self._backoff = Backoff(options.max_backoff)
@@ -231,6 +234,8 @@ class Peering(Link):
                 raise
             self._backoff.reset()
             self._reported = None
+            if self._on_up is not None:
+                self._on_up()
             await self.last()
         except (OSError, YggpyError) as error:
             self._fail(reason_of(error))
