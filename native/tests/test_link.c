@@ -309,11 +309,11 @@ static void test_queue_behind_a_feed(void)
     CHECK(buffer_bytes(&output)[count * 1003] == 10);
     /* The carrier gets rid of half; as much is refilled, in order, and no more. */
     link->handed -= 60000;
-    link_writable(link, 1);
+    link_flush(link, 1);
     CHECK(link->queue.count > 30 && link->queue.count < 50 && !drained_count);
     CHECK(!send_numbered(link, count + 100, 1)); /* nobody overtakes the queue */
     link->handed = 0;
-    link_writable(link, 1);
+    link_flush(link, 1);
     CHECK(!link->queue.count && drained_count == 1);
     CHECK(buffer_size(&output) == (count + 101) * 1003 + 11);
     buffer_consume(&output, count * 1003 + 11);
@@ -358,13 +358,13 @@ static void test_socket(void)
     static uint8_t data[1003];
     for (ssize_t size; (size = recv(ends[1], data, sizeof data, 0)) > 0 || link_wants_output(link);) {
         if (size < 0) {
-            link_writable(link, 1);
+            link_flush(link, 1);
             continue;
         }
         for (size_t more; (size_t)size < sizeof data; size += (ssize_t)more) {
             ssize_t next = recv(ends[1], data + size, sizeof data - (size_t)size, 0);
             if (next < 0)
-                link_writable(link, 1);
+                link_flush(link, 1);
             more = next > 0 ? (size_t)next : 0;
         }
         CHECK(!memcmp(data + 3, &got, sizeof got));

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from websockets.server import ServerProtocol
 
 from yggpy.datapath.base import LinkEnd, StreamClosed
+from yggpy.datapath.certificate import make_identity
 from yggpy.datapath.streams import SocketStream
 from yggpy.keys import PrivateKey
 from yggpy.links import websocket
 from yggpy.links.quic import configuration
 from yggpy.links.quic_stream import QuicStream
 from yggpy.links.resolve import TransportError
-from yggpy.links.tls import make_identity
 from yggpy.links.transports import NoLinkWantedError
 from yggpy.links.websocket_stream import MAX_FRAME, WebSocketStream
 

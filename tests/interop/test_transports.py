@@ -12,8 +12,8 @@ from tests.interop import socks_server, tls_proxy
 from tests.interop.lab import GO_VERSIONS, OURS, Lab, Space
 from tests.interop.measure import ping, tcp_transfer, wait_reachable
 from tests.interop.nodes import MeshNode
+from yggpy.datapath.certificate import make_identity
 from yggpy.keys import PrivateKey
-from yggpy.links.tls import make_identity
 
 MEGABYTE = 1_000_000
 TRANSFER_SIZE = 8 * MEGABYTE

@@ -18,9 +18,9 @@ from websockets.server import ServerProtocol
 
 from tests.unit.links_fakes import KEY_A, KEY_B, Side, socket_pair, until
 from yggpy.datapath.base import CloseReason, LinkEnd, StreamClosed
+from yggpy.datapath.certificate import make_identity
 from yggpy.datapath.streams import SocketStream
 from yggpy.links import dial, websocket
-from yggpy.links.tls import make_identity
 from yggpy.links.uri import LinkUri
 from yggpy.links.websocket import MAX_HEAD, origin_allowed
 from yggpy.links.websocket_stream import MAX_FRAME, MAX_PONG_BACKLOG, WebSocketStream
