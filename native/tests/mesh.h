@@ -147,7 +147,7 @@ static inline int carry(void)
                 if (link) {
                     CHECK(link->handed >= event.size);
                     link->handed -= event.size;
-                    link_writable(link, plane->now);
+                    link_flush(link, plane->now);
                 }
             }
             buffer_free(&batch);
