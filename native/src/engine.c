@@ -90,6 +90,7 @@ bool engine_attach_tun(struct engine *engine, int fd, uint32_t mtu)
     engine_detach_tun(engine);
     if (!tun_attach(&engine->plane->tun, fd, mtu))
         return false;
+    engine->plane->tun_serial++;
     engine->tun_fd = fd;
     watch_tun(engine, true);
     return true;

@@ -33,7 +33,7 @@ enum event_type {
     EVENT_SOURCE_LEARNED,     /* key */
     EVENT_IPV6_RECEIVED,      /* key, data: packet */
     EVENT_MESSAGE_RECEIVED,   /* key, data: message with its type byte */
-    EVENT_TUN_FAILED,         /* number: errno */
+    EVENT_TUN_FAILED,         /* number: errno, detail: which TUN */
 };
 
 struct event {

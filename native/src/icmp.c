@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "checksum.h"
+#include "offload.h"
 
 enum { PROTOCOL = 58, TYPE_TOO_BIG = 2, HEADER = 40, HEAD = 8, HOP_LIMIT = 255 };
 
@@ -25,8 +26,7 @@ size_t icmp_packet_too_big(const uint8_t *packet, size_t size, uint32_t mtu, uin
         message[4 + i] = (uint8_t)(mtu >> (24 - 8 * i));
     memcpy(message + HEAD, packet, quoted);
     /* The sum of the pseudo header goes where the checksum will be, as a partial checksum has it. */
-    uint16_t pseudo = checksum_pseudo(out, PROTOCOL, length);
-    memcpy(message + 2, &pseudo, sizeof pseudo);
+    put16(message + 2, checksum_pseudo(out, PROTOCOL, length));
     checksum_complete(message, length, 2);
     return HEADER + length;
 }

@@ -56,7 +56,7 @@ const char *plane_on_traffic(struct plane *plane, struct link *link, uint8_t *st
     else if (memcmp(dest, plane->own_key, KEY_SIZE) == 0)
         plane_deliver(plane, source, body, (size_t)(end - body));
     else
-        plane_tell(plane, (struct event){.type = EVENT_TRAFFIC_UNROUTABLE}, payload, size);
+        plane_tell_unroutable(plane, (size_t)(path_size + from_size), payload, size);
     return NULL;
 }
 
@@ -116,8 +116,12 @@ static void open_traffic(struct plane *plane, struct remote *remote, uint8_t *pa
 {
     struct session_opened opened;
     enum session_verdict verdict = session_open(&remote->session, plane->box, payload, size, &opened);
-    if (verdict == SESSION_MISMATCH)
+    /* Anybody can name this remote as the source: the link that brings it is not to be held up by our questions. */
+    if (verdict == SESSION_MISMATCH &&
+        (remote->told_mismatch < 0 || plane->now - remote->told_mismatch > TELL_AGAIN)) {
+        remote->told_mismatch = plane->now;
         tell_of(plane, EVENT_SESSION_MISMATCH, remote->key, NULL, 0);
+    }
     if (verdict != SESSION_OPENED)
         return;
     remote->bytes_received += opened.size;
@@ -143,7 +147,7 @@ void plane_deliver(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t 
     case MESSAGE_TRAFFIC:
         if (remote && remote->has_session)
             open_traffic(plane, remote, payload, size);
-        else
+        else if (plane->unknown++ < MAX_UNKNOWN)
             tell_of(plane, EVENT_SESSION_UNKNOWN, source, NULL, 0);
         break;
     case MESSAGE_INIT:

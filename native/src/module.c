@@ -138,6 +138,10 @@ static PyObject *stream_py_handshake(PyObject *object, PyObject *unused)
     struct stream *stream = open_stream(object);
     if (!stream)
         return NULL;
+    if (!stream->tls) {
+        PyErr_SetString(PyExc_RuntimeError, "this stream is plain");
+        return NULL;
+    }
     switch (stream_handshake(stream)) {
     case TLS_OK:
         return PyBool_FromLong(1);

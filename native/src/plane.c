@@ -60,6 +60,15 @@ void plane_tell(struct plane *plane, struct event event, const uint8_t *data, si
         plane->input->event_bytes += sizeof event + size;
 }
 
+void plane_tell_unroutable(struct plane *plane, size_t path_sizes, const uint8_t *traffic, size_t size)
+{
+    /* To read long coordinates costs the control plane far more than us, and hardly any of these get an answer. */
+    if (path_sizes > MAX_TOLD_PATHS || plane->now - plane->told_unroutable < UNROUTABLE_INTERVAL)
+        return;
+    plane->told_unroutable = plane->now;
+    plane_tell(plane, (struct event){.type = EVENT_TRAFFIC_UNROUTABLE}, traffic, size);
+}
+
 /* ---- life ---- */
 
 static void ignore_link(void *watcher, struct link *link)
@@ -177,7 +186,7 @@ void plane_settle(struct plane *plane)
         plane_check_link(plane, link);
     }
     if (plane->tun.error && plane->tun.fd >= 0) {
-        struct event event = {.type = EVENT_TUN_FAILED, .number = (uint64_t)plane->tun.error};
+        struct event event = {.type = EVENT_TUN_FAILED, .number = (uint64_t)plane->tun.error, .detail = plane->tun_serial};
         plane->watch_tun(plane->watcher, false);
         tun_detach(&plane->tun);
         plane->tun.mtu = DEFAULT_MTU;
@@ -282,6 +291,7 @@ void plane_close_link(struct plane *plane, uint64_t id)
 
 void plane_events_taken(struct plane *plane)
 {
+    plane->unknown = 0;
     struct link *link;
     for (size_t place = 0; (link = table_next(&plane->links, &place));) {
         if (!link->event_bytes)
@@ -328,6 +338,7 @@ bool plane_set_session(struct plane *plane, const uint8_t key[KEY_SIZE], const s
     if (!remote)
         return false;
     session_install(&remote->session, keys);
+    remote->session.generation = ++plane->generations;
     remote->has_session = true;
     *generation = remote->session.generation;
     return true;

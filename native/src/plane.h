@@ -33,11 +33,14 @@ enum {
     DEFAULT_MTU = 1280,  /* of the IPv6 layer while there is no TUN */
     HEADROOM = 512,      /* bytes in front of a packet for all headers; longer paths take a slower way */
     MAX_HEAD_FIXED = MAX_FRAME_HEAD + 2 * KEY_SIZE + MAX_UVARINT_SIZE, /* of a Traffic frame, but for its two paths */
+    MAX_UNKNOWN = 64,    /* questions about strangers' sessions in one batch of events; few are answered anyway */
+    MAX_TOLD_PATHS = 1024, /* bytes of coordinates in a packet that cannot go on and is told of; no tree is that deep */
     PACKET_ROOM = HEADROOM + MAX_TUN_PACKET + 1 + 512, /* of a buffer that takes any packet of the TUN */
 };
 
 #define TUN_PAUSE_LIMIT 0.05 /* seconds for which a congested link may hold up the reading of the TUN */
 #define TELL_AGAIN 0.1       /* seconds after which a question about one remote is asked again */
+#define UNROUTABLE_INTERVAL 0.001 /* seconds between packets that cannot go on and are told of */
 
 struct plane {
     uint8_t own_key[KEY_SIZE];
@@ -55,6 +58,10 @@ struct plane {
     struct link *congested; /* the link that had to queue the last packet of the TUN, while it is full */
     struct box_context *box;
     struct tun tun;
+    uint64_t tun_serial;    /* counts TUNs, so that late news of one is not taken for news of the next */
+    uint64_t generations;   /* counts installed session keys, over all remotes */
+    size_t unknown;         /* questions about strangers' sessions since events were taken */
+    double told_unroutable; /* when a packet that cannot go on was last told of */
     uint8_t *packet;  /* PACKET_ROOM: what the TUN was read into */
     uint8_t *segment; /* PACKET_ROOM: a piece of it, and what comes from above */
     uint8_t *scratch; /* STREAM_CIPHER_ROOM */
@@ -127,6 +134,9 @@ const char *plane_on_traffic(struct plane *plane, struct link *link, uint8_t *st
 
 /* A session-layer payload for this node; it may be changed in place. */
 void plane_deliver(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t *payload, size_t size);
+
+/* A packet that is not for us and cannot go on; path_sizes: bytes of both coordinates in it. */
+void plane_tell_unroutable(struct plane *plane, size_t path_sizes, const uint8_t *traffic, size_t size);
 
 /* Adds an event that the link being read has caused. */
 void plane_tell(struct plane *plane, struct event event, const uint8_t *data, size_t size);

@@ -68,7 +68,7 @@ struct remote *remote_make(struct remotes *remotes, const uint8_t key[KEY_SIZE])
     memcpy(remote->subnet, remote->address, SUBNET_SIZE);
     remote->subnet[0] = SUBNET_PREFIX;
     remote->last_used = remote->last_traffic = remote->last_session_use = NEVER;
-    remote->told_source = remote->told_ratchet = NEVER;
+    remote->told_source = remote->told_ratchet = remote->told_mismatch = NEVER;
     if (!table_put(&remotes->by_key, remote)) {
         free(remote);
         return NULL;

@@ -24,7 +24,7 @@ void session_install(struct session *session, const struct session_keys *keys)
      * honest sender never counts anew under the same key, so remembering hurts nobody.
      */
     uint64_t nonces[SESSION_CASES] = {keys->recv_nonce, 0, 0};
-    if (session->generation) {
+    if (session->installed) {
         for (enum session_case now = 0; now < SESSION_CASES; now++)
             for (enum session_case old = 0; old < SESSION_CASES; old++)
                 if (session->nonces[old] > nonces[now] &&
@@ -38,7 +38,7 @@ void session_install(struct session *session, const struct session_keys *keys)
     box_key_init(&session->send, keys->send_shared);
     if (!keys->keep_send_nonce)
         session->send_nonce = keys->send_nonce;
-    session->generation++;
+    session->installed = true;
 }
 
 void session_wipe(struct session *session)

@@ -44,7 +44,8 @@ struct session {
     struct box_key send;
     uint64_t nonces[SESSION_CASES]; /* the last one accepted */
     uint64_t send_nonce;
-    uint64_t generation; /* of the keys: which ones a late answer from above is about */
+    bool installed;      /* there were keys before */
+    uint64_t generation; /* its owner's: which keys a late answer from above is about */
 };
 
 /* Makes a session out of zeroed memory, or goes over to new keys; a receiving key that stays keeps its last nonce. */

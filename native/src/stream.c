@@ -112,6 +112,7 @@ enum stream_end stream_read_ahead(struct stream *stream)
     buffer_consume(&stream->cipher, used);
     if (status == TLS_MORE)
         return end;
+    stream_flush(stream);
     return status == TLS_EOF ? STREAM_EOF : STREAM_FAILED;
 }
 
@@ -129,8 +130,10 @@ static enum stream_end read_tls(struct stream *stream, uint8_t *scratch, uint8_t
     enum tls_status status = tls_open(stream->tls, scratch, held + came, &used, plain, room, got, &stream->out);
     if (status == TLS_EOF)
         return STREAM_EOF;
-    if (status == TLS_FAILED)
+    if (status == TLS_FAILED) {
+        stream_flush(stream); /* the alert that says why */
         return STREAM_FAILED;
+    }
     if (used < held + came) {
         if (!buffer_append(&stream->cipher, scratch + used, held + came - used)) {
             stream->read_error = ENOMEM;

@@ -283,6 +283,8 @@ static bool take_over(struct tls *tls)
 
 enum tls_status tls_handshake(struct tls *tls, struct buffer *in, struct buffer *out)
 {
+    if (tls->ours)
+        return TLS_OK;
     ERR_clear_error();
     size_t held = buffer_size(in);
     tls->in = held ? buffer_bytes(in) : NULL;

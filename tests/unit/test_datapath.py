@@ -12,6 +12,7 @@ from yggpy.datapath.base import MAX_KEPT_BYTES, CloseReason, LinkCounters, LinkE
 from yggpy.sessions.traffic import RatchetCase, TrafficState
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.frame import MAX_FRAME_SIZE, FrameType
+from yggpy.wire.ipv6 import ICMPV6, checksum
 from yggpy.wire.packets import MAX_TRAFFIC_PAYLOAD, MAX_WATERMARK, Traffic
 from yggpy.wire.session import MAX_MESSAGE
 
@@ -410,6 +411,9 @@ def test_a_packet_longer_than_the_mtu_is_answered(bench: Bench) -> None:
     message = remote.open(answer.payload).message
     assert message[0] == 1 and len(message) == 1 + 560
     assert message[1 + 40] == 2 and int.from_bytes(message[1 + 44 : 1 + 48], "big") == 1280
+    icmp = message[1 + 40 :]
+    without_sum = icmp[:2] + bytes(2) + icmp[4:]
+    assert int.from_bytes(icmp[2:4], "big") == checksum(message[9:25], message[25:41], ICMPV6, without_sum)
     exact = ipv6(REMOTE_ADDRESS, OWN_ADDRESS, bytes(1240))
     peer.send(FrameType.TRAFFIC, to_us(remote.seal(b"\x01" + exact)))
     assert bench.take() == [("ipv6_received", REMOTE, exact)]

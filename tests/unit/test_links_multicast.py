@@ -45,6 +45,9 @@ class Detour:
         self.dialled.append((uri.host_port, interface, options))
         return await self._tls.dial(self._uri, options, "")
 
+    async def close(self) -> None:
+        await self._tls.close()
+
 
 async def listening(server: Side, dialler: Side, monkeypatch: pytest.MonkeyPatch, password: bytes = b"") -> Detour:
     """Let ``server`` listen, and all that ``dialler`` dials end there."""

@@ -74,6 +74,7 @@ class NativeDatapath:
         """Bytes of each feed that its stream still buffers, as far as the engine has been told."""
         self._generations: dict[bytes, int] = {}
         self._on_tun_error: Callable[[OSError], None] | None = None
+        self._tun_serial = 0
         self._turn_scheduled = False
         self._timer: TimerHandle | None = None
         self._closed = False
@@ -240,7 +241,7 @@ class NativeDatapath:
         self._up.message_received(event[2], event[7])
 
     def _tun_failed(self, event: Event) -> None:
-        if self._on_tun_error is not None:
+        if self._on_tun_error is not None and event[4] == self._tun_serial:
             on_error, self._on_tun_error = self._on_tun_error, None
             self._engine.detach_tun()
             on_error(OSError(event[3], os.strerror(event[3])))
@@ -410,6 +411,7 @@ class NativeDatapath:
     def attach_tun(self, fd: int, mtu: int, on_error: Callable[[OSError], None]) -> None:
         """See :class:`Datapath`."""
         self._on_tun_error = on_error
+        self._tun_serial += 1
         self._enter().attach_tun(fd, mtu)
 
     def detach_tun(self) -> None:
