@@ -113,6 +113,29 @@ static void test_who_pays(void)
     expect_empty();
 }
 
+static void test_many_flows(void)
+{
+    /* More flows than are told apart: some share their fate with others, but order, accounts and cap hold. */
+    uint64_t before = queue.dropped;
+    for (uint32_t i = 0; i < 1000; i++)
+        push(i, 100, (uint8_t)i, (uint8_t)(i / 4));
+    CHECK(queue.flow_count == MAX_QUEUED_FLOWS && queue.count == 1000 && queue.size == 100000);
+    for (uint32_t i = 0; i < 500; i++)
+        CHECK(pop() == i);
+    for (uint32_t i = 1000; i < 3000; i++) /* flows that end make room for new ones */
+        push(i, 200, (uint8_t)(i * 7), (uint8_t)(i / 3));
+    CHECK(queue.flow_count <= MAX_QUEUED_FLOWS && queue.size <= MAX_QUEUED_BYTES);
+    CHECK(queue.dropped - before == 2500 - queue.count);
+    uint32_t last = 0;
+    for (size_t left = queue.count; left; left--) {
+        uint32_t number = pop();
+        CHECK(number > last);
+        last = number;
+    }
+    CHECK(last == 2999 && !queue.flow_count);
+    expect_empty();
+}
+
 /* ---- the model ---- */
 
 enum { MODEL_ROOM = 4000 };
@@ -189,6 +212,7 @@ int main(void)
     test_order();
     test_cap();
     test_who_pays();
+    test_many_flows();
     test_against_model();
     return 0;
 }
