@@ -3,6 +3,9 @@
  * and IPv6 packets go from end to end, sealed; a node in between changes the watermark and nothing else; what a plane
  * cannot decide comes up as an event.
  */
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "icmp.h"
 #include "mesh.h"
 
@@ -221,8 +224,133 @@ static void test_ipv6(void)
     close_line();
 }
 
+static void test_deep_tree(void)
+{
+    /* Paths longer than the room in front of a packet go another way, up to what a frame can hold. */
+    open_line();
+    const uint8_t *data;
+    static uint8_t path[MAX_FRAME_SIZE + 2];
+    uint8_t message[300];
+    pattern(message, sizeof message, 3);
+    message[0] = INNER_PROTO;
+    memset(path, 5, sizeof path);
+    memcpy(path, "\1\2", 2);
+    size_t around = sizeof message + SESSION_MIN_TRAFFIC + 2 * KEY_SIZE + 1 + 3; /* a's own path, and the watermark */
+    for (size_t depth = 300; depth < 700; depth += 7) {
+        path[depth] = 0;
+        struct fib *fib = fib_new(path, depth + 1); /* c lies there */
+        CHECK(fib);
+        plane_set_fib(c.plane, fib);
+        plane_remove_path(a.plane, c.key);
+        CHECK(plane_set_path(a.plane, c.key, path, depth + 1));
+        plane_send_message(a.plane, c.key, message, sizeof message);
+        carry();
+        struct event event = expect(&c, EVENT_MESSAGE_RECEIVED, &data);
+        CHECK(event.size == sizeof message && !memcmp(data, message, sizeof message));
+        path[depth] = 5;
+    }
+    /* The longest there may be, of that many ports, then one more. */
+    for (size_t size = MAX_FRAME_SIZE - 1 - around; size <= MAX_FRAME_SIZE - around; size++) {
+        path[size - 1] = 0;
+        plane_remove_path(a.plane, c.key);
+        CHECK(plane_set_path(a.plane, c.key, path, size));
+        last_size = 0;
+        plane_send_message(a.plane, c.key, message, sizeof message);
+        carry();
+        path[size - 1] = 5;
+        CHECK(last_size == (size + around < MAX_FRAME_SIZE ? 3 + 1 + size + around : 0));
+        buffer_free(&b.seen);
+        buffer_free(&c.seen);
+    }
+    expect_nothing(&a);
+    close_line();
+}
+
+static void test_events_hold_up_a_link(void)
+{
+    /* A peer that says more than the control plane can take is read no further until it has taken it. */
+    open_line();
+    int ends[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
+    struct stream stream;
+    stream_init(&stream, ends[0]);
+    CHECK(plane_add_link(a.plane, 9, b.key, &stream));
+    struct link *link = plane_link(a.plane, 9);
+    static uint8_t frame[40000] = {0xbd, 0xb8, 2, FRAME_ANNOUNCE}; /* 39,997 bytes follow the length */
+    for (int i = 0; i < 8; i++) {
+        CHECK(send(ends[1], frame, sizeof frame, 0) == sizeof frame);
+        CHECK(link->watching_input == (i < 7));
+        if (link->watching_input)
+            plane_read_link(a.plane, link);
+    }
+    CHECK(!link_wants_input(link));
+    carry(); /* takes the events */
+    CHECK(link->watching_input && link->event_bytes == 0);
+    plane_read_link(a.plane, link);
+    close(ends[1]);
+    plane_read_link(a.plane, link);
+    CHECK(!plane_link(a.plane, 9));
+    carry();
+    for (int i = 0; i < 8; i++)
+        CHECK(expect(&a, EVENT_PROTOCOL_FRAME, NULL).size == 39996);
+    CHECK(expect(&a, EVENT_LINK_ENDED, NULL).number == LINK_EOF);
+    expect_nothing(&a);
+    close_line();
+}
+
+static void test_tun_waits(void)
+{
+    /* A link that is full holds up the TUN, for a moment or until it has drained. */
+    open_line();
+    know(&a, &c);
+    int ends[2];
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends) == 0);
+    CHECK(tun_attach(&a.plane->tun, ends[0], 1400));
+    uint8_t packet[1400];
+    size_t size = make_packet(packet, a.address, c.address, sizeof packet - IPV6_HEADER_SIZE);
+    struct link *link = plane_link(a.plane, 1);
+    for (int round = 0; round < 2; round++) {
+        link->handed = WRITE_AHEAD_LIMIT;
+        CHECK(send(ends[1], packet, size, 0) == (ssize_t)size && send(ends[1], packet, size, 0) == (ssize_t)size);
+        plane_read_tun(a.plane);
+        plane_settle(a.plane);
+        CHECK(a.plane->tun.paused_until == a.plane->now + TUN_PAUSE_LIMIT && link->queue.count == 1);
+        if (round) {
+            a.plane->now += TUN_PAUSE_LIMIT;
+            plane_timers(a.plane);
+            CHECK(link->queue.count == 1);
+        } else {
+            link->handed = 0;
+            link_flush(link, a.plane->now);
+            CHECK(!link->queue.count);
+        }
+        CHECK(a.plane->tun.paused_until == 0);
+        link->handed = 0;
+        plane_read_tun(a.plane);
+        plane_settle(a.plane);
+        link_flush(link, a.plane->now);
+        CHECK(a.plane->tun.paused_until == 0 && !link->queue.count);
+    }
+    /* A device that is gone is told of once, and everything else goes on. */
+    close(ends[0]);
+    plane_read_tun(a.plane);
+    CHECK(a.plane->tun.error);
+    plane_settle(a.plane);
+    plane_settle(a.plane);
+    CHECK(a.plane->tun.fd < 0 && a.plane->tun.mtu == DEFAULT_MTU && !a.plane->tun.error);
+    link->handed = 1 << 20;
+    carry();
+    expect(&a, EVENT_TUN_FAILED, NULL);
+    expect_nothing(&a);
+    close(ends[1]);
+    close_line();
+}
+
 int main(void)
 {
+    test_deep_tree();
+    test_events_hold_up_a_link();
+    test_tun_waits();
     test_message();
     test_transit();
     test_malformed_traffic();
