@@ -63,10 +63,8 @@ void plane_tell(struct plane *plane, struct event event, const uint8_t *data, si
 void plane_tell_unroutable(struct plane *plane, size_t path_sizes, const uint8_t *traffic, size_t size)
 {
     /* To read long coordinates costs the control plane far more than us, and hardly any of these get an answer. */
-    if (path_sizes > MAX_TOLD_PATHS || plane->now - plane->told_unroutable < UNROUTABLE_INTERVAL)
-        return;
-    plane->told_unroutable = plane->now;
-    plane_tell(plane, (struct event){.type = EVENT_TRAFFIC_UNROUTABLE}, traffic, size);
+    if (path_sizes <= MAX_TOLD_PATHS && plane->unroutable++ < MAX_UNROUTABLE)
+        plane_tell(plane, (struct event){.type = EVENT_TRAFFIC_UNROUTABLE}, traffic, size);
 }
 
 /* ---- life ---- */
@@ -291,7 +289,7 @@ void plane_close_link(struct plane *plane, uint64_t id)
 
 void plane_events_taken(struct plane *plane)
 {
-    plane->unknown = 0;
+    plane->unknown = plane->unroutable = 0;
     struct link *link;
     for (size_t place = 0; (link = table_next(&plane->links, &place));) {
         if (!link->event_bytes)

@@ -34,13 +34,13 @@ enum {
     HEADROOM = 512,      /* bytes in front of a packet for all headers; longer paths take a slower way */
     MAX_HEAD_FIXED = MAX_FRAME_HEAD + 2 * KEY_SIZE + MAX_UVARINT_SIZE, /* of a Traffic frame, but for its two paths */
     MAX_UNKNOWN = 64,    /* questions about strangers' sessions in one batch of events; few are answered anyway */
+    MAX_UNROUTABLE = 16, /* packets that cannot go on and are told of in one batch */
     MAX_TOLD_PATHS = 1024, /* bytes of coordinates in a packet that cannot go on and is told of; no tree is that deep */
     PACKET_ROOM = HEADROOM + MAX_TUN_PACKET + 1 + 512, /* of a buffer that takes any packet of the TUN */
 };
 
 #define TUN_PAUSE_LIMIT 0.05 /* seconds for which a congested link may hold up the reading of the TUN */
 #define TELL_AGAIN 0.1       /* seconds after which a question about one remote is asked again */
-#define UNROUTABLE_INTERVAL 0.001 /* seconds between packets that cannot go on and are told of */
 
 struct plane {
     uint8_t own_key[KEY_SIZE];
@@ -61,7 +61,7 @@ struct plane {
     uint64_t tun_serial;    /* counts TUNs, so that late news of one is not taken for news of the next */
     uint64_t generations;   /* counts installed session keys, over all remotes */
     size_t unknown;         /* questions about strangers' sessions since events were taken */
-    double told_unroutable; /* when a packet that cannot go on was last told of */
+    size_t unroutable;      /* packets that could not go on, since events were taken */
     uint8_t *packet;  /* PACKET_ROOM: what the TUN was read into */
     uint8_t *segment; /* PACKET_ROOM: a piece of it, and what comes from above */
     uint8_t *scratch; /* STREAM_CIPHER_ROOM */
