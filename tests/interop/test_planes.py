@@ -38,7 +38,7 @@ def place(lab: Lab, kind: str, number: int, **settings: object) -> MeshNode:
 
 
 def require_plane(node: MeshNode) -> None:
-    """Fail if a node that was to run the engine does not: it has a thread for it. (Python's plane has none of its own.)"""
+    """Fail if a node that was to run the engine does not: it has a thread for it; the plane in Python has none."""
     if isinstance(node, PlaneNode) and node.plane == NATIVE:
         maps = Path(f"/proc/{node.pid}/maps").read_text(encoding="utf-8", errors="replace")
         assert "/_native." in maps, f"{node!r} has not loaded the engine"

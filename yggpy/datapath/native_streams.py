@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Callable
 from functools import lru_cache
@@ -36,6 +37,9 @@ def _server_name(name: str | None) -> str | None:
     """Return ``name`` if it may be sent: no legal server name means none."""
     if not name or name.startswith("."):
         return None
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(name)
+        return None  # an address is no name (RFC 6066)
     try:
         return name.encode("idna").decode()
     except UnicodeError:
