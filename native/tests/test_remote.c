@@ -121,6 +121,52 @@ static void test_bounded_questions(void)
     close_line();
 }
 
+static void expect_many(struct node *node, enum event_type type, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        expect(node, type, NULL);
+    expect_nothing(node);
+}
+
+static void test_bounded_strangers(void)
+{
+    /* What comes in one batch from somebody without a session, or in another's name, is told of a few times. */
+    open_line();
+    uint8_t payload[100] = {MESSAGE_TRAFFIC, 9, 9, 9};
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 100; i++)
+            plane_send_payload(a.plane, b.key, payload, sizeof payload);
+        carry();
+        expect_many(&b, EVENT_SESSION_UNKNOWN, MAX_UNKNOWN);
+        for (int i = 0; i < 100; i++)
+            plane_send_payload(a.plane, c.key, payload, sizeof payload);
+        carry();
+        expect_many(&c, EVENT_SESSION_MISMATCH, 1);
+        c.plane->now += 2 * TELL_AGAIN;
+    }
+    /* Packets that cannot go on: a few; those with endless paths, which cost most to look at: never. */
+    path_to(&a, &c, "\1\3");
+    for (int i = 0; i < 100; i++)
+        plane_send_payload(a.plane, c.key, payload, sizeof payload);
+    carry();
+    expect_many(&b, EVENT_TRAFFIC_UNROUTABLE, MAX_UNROUTABLE);
+    plane_remove_path(a.plane, c.key);
+    char path[MAX_TOLD_PATHS + 1];
+    memset(path, 3, sizeof path);
+    path[0] = 1;
+    for (size_t depth = MAX_TOLD_PATHS - 2; depth <= MAX_TOLD_PATHS; depth++) { /* a's own path takes a byte, too */
+        path[depth] = 0;
+        plane_remove_path(a.plane, c.key);
+        path_to(&a, &c, path);
+        plane_send_payload(a.plane, c.key, payload, sizeof payload);
+        carry();
+        expect_many(&b, EVENT_TRAFFIC_UNROUTABLE, depth + 2 <= MAX_TOLD_PATHS);
+        path[depth] = 3;
+    }
+    expect_nothing(&a);
+    close_line();
+}
+
 static void test_kept(void)
 {
     open_line();
@@ -257,6 +303,7 @@ int main(void)
     test_questions();
     test_strangers();
     test_bounded_questions();
+    test_bounded_strangers();
     test_kept();
     test_kept_bound();
     test_addresses();

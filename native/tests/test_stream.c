@@ -3,6 +3,7 @@
  * are told apart, what came early is handed over, and a TLS peer (OpenSSL here) that only talks about keys is shown out.
  */
 #include <errno.h>
+#include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
@@ -259,6 +260,9 @@ static void test_key_updates(void)
     CHECK(end == STREAM_FAILED && !client.read_error);
     CHECK(!strcmp(tls_reason(client.tls), "TOO_MANY_NON_ADVANCING_RECORDS"));
     stream_free(&client);
+    /* It is told so before the connection ends. */
+    CHECK(SSL_read(ssl, plain, sizeof plain) <= 0);
+    CHECK(ERR_GET_REASON(ERR_get_error()) == SSL_R_SSLV3_ALERT_UNEXPECTED_MESSAGE);
     close_raw(ssl);
 }
 
