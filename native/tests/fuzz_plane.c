@@ -61,7 +61,10 @@ static size_t roll_path(uint8_t *out, size_t most)
 {
     size_t size = 0, ports = roll(3) ? roll(4) : roll(4) ? roll(300) : roll(30000);
     for (; ports && size + MAX_UVARINT_SIZE + 1 < most; ports--) {
-        size_t used = uvarint_put(out + size, 1 + (roll(9) ? roll(3) : (uint64_t)roll(UINT32_MAX) << roll(32)));
+        uint64_t port = 1 + roll(3);
+        if (!roll(9))
+            port += UINT64_MAX / 2 >> roll(63);
+        size_t used = uvarint_put(out + size, port);
         for (uint32_t padding = roll(50) ? 0 : roll(5); padding && used < MAX_UVARINT_SIZE - 1; padding--) {
             out[size + used - 1] |= 0x80;
             out[size + used++] = 0;
@@ -364,7 +367,8 @@ static void new_fib(struct node *node)
                 continue;
             int key = wires[i].ends[1 - end] ? (int)(wires[i].ends[1 - end] - nodes) : KEYS - 2 + (int)roll(2);
             size = path_of(key, path, sizeof path);
-            CHECK(fib_add(fib, wires[i].ids[end], keys[key], path, size, 1 + roll(3), roll(2), roll(5)));
+            uint64_t cost = 1 + roll(3), priority = roll(2), order = roll(5);
+            CHECK(fib_add(fib, wires[i].ids[end], keys[key], path, size, cost, priority, order));
         }
     }
     plane_set_fib(node->plane, fib);

@@ -27,11 +27,11 @@ class PlaneNode(YggNode):
         return ["env", f"{DATAPATH_VARIABLE}={self.plane}", sys.executable, "-m", "yggpy", "-loglevel", "debug"]
 
 
-def place(lab: Lab, kind: str, number: int, **settings: object) -> MeshNode:
+def place(lab: Lab, kind: str, number: int, mtu: int) -> MeshNode:
     """Add a node: a data plane of ours, or a version of Go's."""
     if kind == GO:
-        return lab.node(GO, **settings)
-    node = PlaneNode(f"{number:02}-{OURS}-{kind}", lab.space(), lab.folder, settings)
+        return lab.node(GO, IfMTU=mtu)
+    node = PlaneNode(f"{number:02}-{OURS}-{kind}", lab.space(), lab.folder, {"IfMTU": mtu})
     node.plane = kind
     lab.nodes.append(node)
     return node
@@ -52,7 +52,7 @@ def require_plane(node: MeshNode) -> None:
     ids="-".join,
 )
 def test_a_line_of_planes(lab: Lab, kinds: tuple[str, ...], mtu: int) -> None:
-    nodes = [place(lab, kind, number, IfMTU=mtu) for number, kind in enumerate(kinds)]
+    nodes = [place(lab, kind, number, mtu) for number, kind in enumerate(kinds)]
     for number, (node, next_node) in enumerate(pairwise(nodes)):
         node.dial(next_node.listen(("tls", "tcp")[number % 2]))
     lab.start()
