@@ -142,7 +142,7 @@ static void handle(struct engine *engine, const struct epoll_event *event)
     if (event->events & EPOLLOUT)
         link_flush(link, plane->now);
     bool readable = event->events & (EPOLLIN | EPOLLHUP | EPOLLERR) && link_wants_input(link);
-    if (!link->closed && (readable || link->stream.write_error))
+    if (!link->closed && (readable || (link->stream.write_error && link_wants_input(link))))
         plane_read_link(plane, link);
 }
 

@@ -39,7 +39,8 @@ bool link_wants_input(const struct link *link)
 bool link_wants_output(const struct link *link)
 {
     /* A write that failed is found out by reading until nothing is left to read, and writability is always there. */
-    return !link->closed && (buffer_size(&link->stream.out) != 0 || link->stream.write_error);
+    return !link->closed &&
+           (buffer_size(&link->stream.out) != 0 || (link->stream.write_error && link_wants_input(link)));
 }
 
 static void update_watch(struct link *link)
@@ -209,7 +210,12 @@ static void parse(struct link *link, uint8_t *data, size_t size, double now)
 {
     size_t at = 0;
     char text[LINK_ERROR_SIZE];
+    link->holding = false;
     while (at < size && !link->closed) {
+        if (link->event_bytes >= MAX_LINK_EVENTS) {
+            link->holding = true;
+            break;
+        }
         uint64_t length;
         int used = uvarint_get(data + at, size - at, &length);
         if (used == UVARINT_SHORT)
@@ -276,9 +282,19 @@ static size_t restore(struct link *link, uint8_t *plain)
 void link_feed(struct link *link, const uint8_t *data, size_t size, uint8_t *plain, double now)
 {
     link->received += size;
+    if (buffer_size(&link->partial) + size > LINK_PLAIN_ROOM) { /* only while frames are held up */
+        link_close(link, LINK_ERROR, 0, "more arrives than this node can take");
+        return;
+    }
     size_t held = restore(link, plain);
     memcpy(plain + held, data, size);
     parse(link, plain, held + size, now);
+}
+
+void link_resume(struct link *link, uint8_t *plain, double now)
+{
+    size_t held = restore(link, plain);
+    parse(link, plain, held, now);
 }
 
 void link_read(struct link *link, uint8_t *scratch, uint8_t *plain, double now)

@@ -67,6 +67,7 @@ struct link {
     size_t event_bytes;      /* of this link, which the control plane has not taken */
     double keepalive_at, read_by, timer_at;
     bool dirty, closed;
+    bool holding; /* whole frames wait in `partial` until the control plane has taken its events */
     bool watching_output, watching_input;
     struct link *next_dirty, *next_dead;
     enum link_reason reason; /* why it is closed */
@@ -88,6 +89,9 @@ bool link_wants_output(const struct link *link);
  */
 enum { LINK_PLAIN_ROOM = MAX_FRAME_SIZE + MAX_FRAME_HEAD + STREAM_CIPHER_ROOM + 64 };
 void link_read(struct link *link, uint8_t *scratch, uint8_t *plain, double now);
+
+/* Goes on with frames that were held up. */
+void link_resume(struct link *link, uint8_t *plain, double now);
 
 /* Handles bytes that somebody else has carried here, at most STREAM_READ_SIZE of them. */
 void link_feed(struct link *link, const uint8_t *data, size_t size, uint8_t *plain, double now);

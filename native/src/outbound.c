@@ -30,7 +30,7 @@ static void arrived(struct plane *plane, struct remote *remote, uint8_t *payload
     if (buffer_append(&traffic, remote->path, remote->path_size) && buffer_append(&traffic, own_path, own_size) &&
         buffer_append(&traffic, plane->own_key, KEY_SIZE) && buffer_append(&traffic, remote->key, KEY_SIZE) &&
         buffer_append(&traffic, mark, mark_size) && buffer_append(&traffic, payload, size))
-        plane_tell_unroutable(plane, remote->path_size + own_size, buffer_bytes(&traffic), buffer_size(&traffic));
+        plane_tell_unroutable(plane, true, remote->path_size + own_size, buffer_bytes(&traffic), buffer_size(&traffic));
     buffer_free(&traffic);
 }
 

@@ -60,10 +60,13 @@ void plane_tell(struct plane *plane, struct event event, const uint8_t *data, si
         plane->input->event_bytes += sizeof event + size;
 }
 
-void plane_tell_unroutable(struct plane *plane, size_t path_sizes, const uint8_t *traffic, size_t size)
+void plane_tell_unroutable(struct plane *plane, bool own, size_t path_sizes, const uint8_t *traffic, size_t size)
 {
-    /* To read long coordinates costs the control plane far more than us, and hardly any of these get an answer. */
-    if (path_sizes <= MAX_TOLD_PATHS && plane->unroutable++ < MAX_UNROUTABLE)
+    /*
+     * To read long coordinates costs the control plane far more than us, and hardly any of these get an answer. But of
+     * our own dead paths it must hear, whatever others send.
+     */
+    if (path_sizes <= MAX_TOLD_PATHS && plane->unroutable[own]++ < MAX_UNROUTABLE)
         plane_tell(plane, (struct event){.type = EVENT_TRAFFIC_UNROUTABLE}, traffic, size);
 }
 
@@ -289,14 +292,29 @@ void plane_close_link(struct plane *plane, uint64_t id)
 
 void plane_events_taken(struct plane *plane)
 {
-    plane->unknown = plane->unroutable = 0;
-    struct link *link;
+    plane->unknown = plane->unroutable[0] = plane->unroutable[1] = 0;
+    struct link *link, *ended = NULL;
     for (size_t place = 0; (link = table_next(&plane->links, &place));) {
         if (!link->event_bytes)
             continue;
         link->event_bytes = 0;
-        if (!link->watching_input)
+        if (link->holding) {
+            plane->input = link;
+            link_resume(link, plane->plain, plane->now);
+            plane->input = NULL;
+            tun_flush(&plane->tun);
+        }
+        if (link->closed) {
+            link->next_dead = ended;
+            ended = link;
+        } else if (link->watching_input != link_wants_input(link)) {
             on_watch(plane, link);
+        }
+    }
+    while (ended) {
+        link = ended;
+        ended = link->next_dead;
+        report_end(plane, link);
     }
 }
 

@@ -61,7 +61,7 @@ struct plane {
     uint64_t tun_serial;    /* counts TUNs, so that late news of one is not taken for news of the next */
     uint64_t generations;   /* counts installed session keys, over all remotes */
     size_t unknown;         /* questions about strangers' sessions since events were taken */
-    size_t unroutable;      /* packets that could not go on, since events were taken */
+    size_t unroutable[2];   /* packets that could not go on since events were taken: others', our own */
     uint8_t *packet;  /* PACKET_ROOM: what the TUN was read into */
     uint8_t *segment; /* PACKET_ROOM: a piece of it, and what comes from above */
     uint8_t *scratch; /* STREAM_CIPHER_ROOM */
@@ -97,7 +97,7 @@ void plane_feed_link(struct plane *plane, struct link *link, const uint8_t *data
 void plane_check_link(struct plane *plane, struct link *link);
 /* Ends a link without an event: the control plane knows. */
 void plane_close_link(struct plane *plane, uint64_t id);
-/* All events so far have been taken: links that were held up may go on. */
+/* All events so far have been taken: links that were held up go on. */
 void plane_events_taken(struct plane *plane);
 
 /* ---- tables (plane.c) ---- */
@@ -135,8 +135,8 @@ const char *plane_on_traffic(struct plane *plane, struct link *link, uint8_t *st
 /* A session-layer payload for this node; it may be changed in place. */
 void plane_deliver(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t *payload, size_t size);
 
-/* A packet that is not for us and cannot go on; path_sizes: bytes of both coordinates in it. */
-void plane_tell_unroutable(struct plane *plane, size_t path_sizes, const uint8_t *traffic, size_t size);
+/* A packet that is not for us and cannot go on; path_sizes: bytes of both coordinates in it. own: we have sent it. */
+void plane_tell_unroutable(struct plane *plane, bool own, size_t path_sizes, const uint8_t *traffic, size_t size);
 
 /* Adds an event that the link being read has caused. */
 void plane_tell(struct plane *plane, struct event event, const uint8_t *data, size_t size);

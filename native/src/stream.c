@@ -112,6 +112,7 @@ enum stream_end stream_read_ahead(struct stream *stream)
     buffer_consume(&stream->cipher, used);
     if (status == TLS_MORE)
         return end;
+    buffer_free(&stream->pending);
     stream_flush(stream);
     return status == TLS_EOF ? STREAM_EOF : STREAM_FAILED;
 }
@@ -131,6 +132,7 @@ static enum stream_end read_tls(struct stream *stream, uint8_t *scratch, uint8_t
     if (status == TLS_EOF)
         return STREAM_EOF;
     if (status == TLS_FAILED) {
+        buffer_free(&stream->pending);
         stream_flush(stream); /* the alert that says why */
         return STREAM_FAILED;
     }

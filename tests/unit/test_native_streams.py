@@ -35,7 +35,6 @@ from yggpy.datapath.certificate import make_identity
 from yggpy.datapath.native_streams import NativeStream, open_stream
 from yggpy.wire.frame import FrameType, encode_frame
 
-IP_LITERALS = pytest.mark.xfail(reason="IP literals are sent as server names", strict=True)
 PLANES = [("native", "native"), ("native", "pure"), ("pure", "native")]
 
 
@@ -348,8 +347,8 @@ async def test_the_server_refuses_tls_12() -> None:
         ("", None),
         (".bad", None),
         ("x" * 70 + ".example", None),
-        pytest.param("192.0.2.1", None, marks=IP_LITERALS),
-        pytest.param("2001:db8::1", None, marks=IP_LITERALS),
+        ("192.0.2.1", None),
+        ("2001:db8::1", None),
     ],
 )
 async def test_the_client_speaks_both_versions_and_sends_legal_names_only(

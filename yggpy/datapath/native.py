@@ -19,6 +19,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -49,6 +50,8 @@ __all__ = ["NativeDatapath"]
 
 FEED_CHUNK = 1 << 16
 """Bytes of a feed that are handled before its events are."""
+DRAIN_SLICE = 0.02
+"""Seconds for which events are handled before the event loop gets its turn."""
 MAX_FIB_NUMBER = 2**64 - 1
 
 # enum link_reason in native/src/link.h
@@ -78,6 +81,8 @@ class NativeDatapath:
         self._turn_scheduled = False
         self._timer: TimerHandle | None = None
         self._closed = False
+        self._events: deque[Event] = deque()
+        """Taken from the engine, which then holds back the links that they come from, and not yet handled."""
         self._handlers = (
             self._protocol_frame,
             self._link_ended,
@@ -131,15 +136,22 @@ class NativeDatapath:
         self._drain()
 
     def _drain(self) -> None:
-        """Pass on all events that wait. A defect in one of them does not lose the others."""
+        """Pass on the events that wait, for a moment at most. A defect in one of them does not lose the others."""
         if self._closed:
             return
+        if not self._events:
+            self._events.extend(self._engine.take_events())
         defect: Exception | None = None
-        for event in self._engine.take_events():
+        limit = time.monotonic() + DRAIN_SLICE
+        while self._events:
+            event = self._events.popleft()
             try:
                 self._handle(event)
             except Exception as error:
                 defect = defect or error
+            if self._threaded and time.monotonic() > limit:
+                self._loop.call_soon(self._drain)
+                break
         if defect is not None:
             raise defect
 
@@ -411,8 +423,8 @@ class NativeDatapath:
     def attach_tun(self, fd: int, mtu: int, on_error: Callable[[OSError], None]) -> None:
         """See :class:`Datapath`."""
         self._on_tun_error = on_error
-        self._tun_serial += 1
         self._enter().attach_tun(fd, mtu)
+        self._tun_serial += 1
 
     def detach_tun(self) -> None:
         """See :class:`Datapath`."""
