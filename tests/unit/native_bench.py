@@ -20,7 +20,7 @@ from yggpy.datapath.native_streams import open_stream as open_native
 from yggpy.datapath.pure import PureDatapath
 from yggpy.datapath.streams import open_stream as open_pure
 from yggpy.node import LoopScheduler
-from yggpy.routing.greedy import Fib, FibLink
+from yggpy.routing.greedy import Coords, Fib, FibLink
 
 IDENTITY = make_identity(KEY_A)
 SERVER = TlsParameters(IDENTITY, True)
@@ -34,8 +34,9 @@ class LiveBench(Bench):
         self.calls = []
         self.reject = None
         self.key = key
+        self.clock = LoopScheduler()
         factory = NativeDatapath if plane == "native" else PureDatapath
-        self.datapath: Datapath = factory(key, LoopScheduler(), self)
+        self.datapath: Datapath = factory(key, self.clock, self)
 
     async def __aenter__(self) -> LiveBench:
         return self
@@ -62,8 +63,12 @@ class LiveBench(Bench):
 
     def route(self, link_id: int, key: bytes) -> None:
         """Make ``key``, at the other end of a link, a child of ours that is to be reached there."""
-        self.datapath.set_fib(Fib((), [FibLink(link_id, key, (1,), 1, 0, link_id)]))
+        self.route_all((), [(link_id, key, (1,))])
         self.datapath.set_path(key, (1,))
+
+    def route_all(self, self_path: Coords, links: list[tuple[int, bytes, Coords]]) -> None:
+        """Lay out the tree: our coordinates, and (link id, key, coordinates) of our peers."""
+        self.datapath.set_fib(Fib(self_path, [FibLink(number, key, path, 1, 0, number) for number, key, path in links]))
 
 
 async def streams_between(
@@ -71,6 +76,9 @@ async def streams_between(
 ) -> tuple[ByteStream, ByteStream]:
     """Return the ends of a loopback connection; the second one is the TLS server."""
     one, two = socket_pair(tcp=tcp)
+    if tcp:
+        for sock in (one, two):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client, server = (CLIENT, SERVER) if tls else (None, None)
     return await asyncio.gather(_opened(planes[0], one, client), _opened(planes[1], two, server))
 
