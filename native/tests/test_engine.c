@@ -218,7 +218,7 @@ static void test_exchange(bool tls)
 
 static void test_busy_end(bool tls)
 {
-    /* Everything at once, and the link or an engine goes in the middle of it. Whatever arrives is whole and in order. */
+    /* Everything at once, and the link or an engine goes in the middle of it. What arrives is whole, in order. */
     for (int round = 0; round < 6; round++) {
         open_pair(tls);
         for (uint32_t i = 1; i < 400; i++) {

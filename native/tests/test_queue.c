@@ -1,7 +1,7 @@
 /*
- * The packet queue of a link: what waits leaves in the order in which it came, the cap holds, and who pays for it is the
- * heaviest source of the heaviest destination, with its oldest packet. The last test plays the same random game with a
- * model that is written as the rule reads.
+ * The packet queue of a link: what waits leaves in the order in which it came, the cap holds, and who pays for it is
+ * the heaviest source of the heaviest destination, with its oldest packet. The last test plays the same random game
+ * with a model that is written as the rule reads.
  */
 #include "check.h"
 #include "queue.h"

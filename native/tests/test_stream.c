@@ -1,6 +1,7 @@
 /*
- * A stream over a socket pair, plain and TLS: what is written arrives whatever the kernel takes at once, ends and errors
- * are told apart, what came early is handed over, and a TLS peer (OpenSSL here) that only talks about keys is shown out.
+ * A stream over a socket pair, plain and TLS: what is written arrives whatever the kernel takes at once, ends and
+ * errors are told apart, what came early is handed over, and a TLS peer (OpenSSL here) that only talks about keys is
+ * shown out.
  */
 #include <errno.h>
 #include <openssl/err.h>
@@ -11,6 +12,7 @@
 
 #include "certificate.h"
 #include "check.h"
+#include "record.h"
 #include "stream.h"
 
 enum { LARGE = 3000000 };
@@ -90,6 +92,27 @@ static void test_transfer(bool tls)
     if (end == STREAM_GOES_ON)
         end = read_some(&server, &got);
     CHECK(end == STREAM_EOF && !server.read_error);
+    stream_free(&server);
+}
+
+static void test_full_kernel(void)
+{
+    /* Not one byte more is taken: what waits and what comes after it stay in order. */
+    struct stream client, server;
+    open_pair(&client, &server, false);
+    size_t before = 0, read = 0, got;
+    for (ssize_t size; (size = send(client.fd, text, 1000, 0)) > 0;)
+        before += (size_t)size;
+    CHECK(stream_write(&client, text + 50000, 100) && stream_write(&client, text, 10000));
+    CHECK(stream_write(&client, text + 10000, 10000) && stream_buffered(&client) == 20100);
+    stream_flush(&client);
+    for (; read < before; read += got)
+        CHECK(stream_read(&server, scratch, plain, before - read, &got) == STREAM_GOES_ON && got);
+    CHECK(stream_buffered(&client) == 20100);
+    stream_flush(&client);
+    CHECK(read_some(&server, &got) == STREAM_GOES_ON && got == 20100);
+    CHECK(!memcmp(plain, text + 50000, 100) && !memcmp(plain + 100, text, 20000));
+    stream_free(&client);
     stream_free(&server);
 }
 
@@ -246,8 +269,12 @@ static void test_key_updates(void)
         CHECK(stream_buffered(&client) == 0);
     }
     for (int i = 0; i < 3; i++) {
-        CHECK(stream_write(&client, text, 300));
-        stream_flush(&client);
+        struct buffer out = {0};
+        CHECK(tls_seal(client.tls, text, 300, &out));
+        size_t update = RECORD_OVERHEAD + 5, size = buffer_size(&out);
+        CHECK(size == 300 + RECORD_OVERHEAD + (i ? 0 : update));
+        CHECK(send(client.fd, buffer_bytes(&out), size, 0) == (ssize_t)size);
+        buffer_free(&out);
         CHECK(SSL_read(ssl, plain, sizeof plain) == 300 && !memcmp(plain, text, 300));
     }
     /* Nothing but that, again and again: this is not a peer to keep. */
@@ -306,6 +333,7 @@ int main(void)
         test_failed_write(tls);
         test_read_ahead(tls);
     }
+    test_full_kernel();
     test_failed_read();
     test_early_records();
     test_failed_handshake();
