@@ -77,6 +77,7 @@ static bool set_ports(struct fib *fib, struct fib_link *link, const uint8_t *pat
         uint64_t *near = realloc(fib->near, (link->depth + 1) * sizeof *near);
         if (!near) {
             free(link->ports);
+            link->ports = NULL;
             return false;
         }
         fib->near = near;

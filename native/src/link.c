@@ -211,6 +211,7 @@ static void parse(struct link *link, uint8_t *data, size_t size, double now)
     size_t at = 0;
     char text[LINK_ERROR_SIZE];
     link->holding = false;
+    link->wanted = 0;
     while (at < size && !link->closed) {
         if (link->event_bytes >= MAX_LINK_EVENTS) {
             link->holding = true;
@@ -235,8 +236,10 @@ static void parse(struct link *link, uint8_t *data, size_t size, double now)
             return;
         }
         uint8_t *body = data + at + used;
-        if (size - at - (size_t)used < length)
+        if (size - at - (size_t)used < length) {
+            link->wanted = (size_t)used + (size_t)length;
             break;
+        }
         if (body[0] >= FRAME_TYPES) {
             snprintf(text, sizeof text, "unrecognised message type %d", body[0]);
             link_close(link, LINK_ERROR, 0, text);
@@ -268,15 +271,20 @@ static void parse(struct link *link, uint8_t *data, size_t size, double now)
     }
 }
 
-/* Puts the kept beginning of a frame to the start of plain; returns its size. */
-static size_t restore(struct link *link, uint8_t *plain)
+/* Handles `got` bytes that lie in plain behind room for the kept beginning of a frame. */
+static void take(struct link *link, uint8_t *plain, size_t got, double now)
 {
     size_t held = buffer_size(&link->partial);
+    if (held && held + got < link->wanted) { /* a large frame in small pieces is not copied for each of them */
+        if (!buffer_append(&link->partial, plain + held, got))
+            link_close(link, LINK_ERROR, 0, "out of memory");
+        return;
+    }
     if (held) {
         memcpy(plain, buffer_bytes(&link->partial), held);
         buffer_consume(&link->partial, held);
     }
-    return held;
+    parse(link, plain, held + got, now);
 }
 
 void link_feed(struct link *link, const uint8_t *data, size_t size, uint8_t *plain, double now)
@@ -286,24 +294,23 @@ void link_feed(struct link *link, const uint8_t *data, size_t size, uint8_t *pla
         link_close(link, LINK_ERROR, 0, "more arrives than this node can take");
         return;
     }
-    size_t held = restore(link, plain);
-    memcpy(plain + held, data, size);
-    parse(link, plain, held + size, now);
+    memcpy(plain + buffer_size(&link->partial), data, size);
+    take(link, plain, size, now);
 }
 
 void link_resume(struct link *link, uint8_t *plain, double now)
 {
-    size_t held = restore(link, plain);
-    parse(link, plain, held, now);
+    take(link, plain, 0, now);
 }
 
 void link_read(struct link *link, uint8_t *scratch, uint8_t *plain, double now)
 {
     struct stream *stream = &link->stream;
-    size_t held = restore(link, plain), got;
+    size_t held = buffer_size(&link->partial), got;
     enum stream_end end = stream_read(stream, scratch, plain + held, LINK_PLAIN_ROOM - held, &got);
     link->received += got;
-    parse(link, plain, held + got, now);
+    if (got)
+        take(link, plain, got, now);
     if (stream_buffered(stream) + link->handed > MAX_DIRECT_BACKLOG) /* answers that TLS asks for, and nobody reads */
         close_backlog(link);
     else if (end == STREAM_EOF)

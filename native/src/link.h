@@ -61,6 +61,7 @@ struct link {
     struct stream stream;
     const struct link_owner *owner;
     struct buffer partial; /* the beginning of a frame whose end has not come */
+    size_t wanted;         /* bytes that it takes before it is worth another look */
     struct packet_queue queue;
     uint64_t received, sent; /* bytes inside TLS */
     size_t handed;           /* feed: bytes that the carrier has not got rid of */

@@ -155,7 +155,7 @@ static struct tls_context *new_context(const SSL_METHOD *method, bool server, ch
         context->ssl = SSL_CTX_new(method);
     if (!context || !context->ssl || !memory_method()) {
         say_openssl(reason);
-        free(context);
+        tls_context_free(context);
         return NULL;
     }
     context->server = server;
@@ -221,7 +221,7 @@ struct tls *tls_new(struct tls_context *context, const char *server_name, char r
     if (!tls || !bio || !tls->ssl) {
         say_openssl(reason);
         BIO_free(bio);
-        free(tls);
+        tls_free(tls);
         return NULL;
     }
     tls->server = context->server;

@@ -1,0 +1,35 @@
+"""How long each stage of the native packet path takes by itself: ``.venv/bin/python -m benchmarks.stages``.
+
+Builds the C programs ``bench_stages`` and ``bench_box`` of ``native/tests`` as the extension is built, and runs them. No
+sockets and no Go node: what is compared here is one version of a stage with another, on one machine.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "stages"
+PROGRAMS = ("bench_stages", "bench_box")
+
+
+def main() -> int:
+    """Build and run; return the first exit code that is not 0."""
+    configure = ["cmake", "-S", ROOT / "native", "-B", BUILD, "-DYGGPY_EXTENSION=OFF", "-DYGGPY_TESTS=ON"]
+    build = ["cmake", "--build", BUILD, "--target", *PROGRAMS]
+    for command in (configure, build):
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode:
+            print(done.stdout, file=sys.stderr)
+            return done.returncode
+    for program in PROGRAMS:
+        done = subprocess.run([BUILD / program], text=True, check=False)
+        if done.returncode:
+            return done.returncode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
