@@ -1,7 +1,7 @@
 """How long each stage of the native packet path takes by itself: ``.venv/bin/python -m benchmarks.stages``.
 
-Builds the C programs ``bench_stages`` and ``bench_box`` of ``native/tests`` as the extension is built, and runs them. No
-sockets and no Go node: what is compared here is one version of a stage with another, on one machine.
+Builds the C programs ``bench_stages`` and ``bench_box`` of ``native/tests`` as the extension is built, and runs them.
+There are no sockets and no Go node: it compares one version of a stage with another, on one machine.
 """
 
 from __future__ import annotations

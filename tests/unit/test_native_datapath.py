@@ -291,7 +291,6 @@ async def test_a_broken_record_ends_the_link() -> None:
         assert bench.frames() == [SIG_REQ]
 
 
-@pytest.mark.xfail(reason="the alert is not flushed before the descriptor is closed", strict=True)
 async def test_the_peer_is_told_of_a_broken_record() -> None:
     async with broken_record() as (_, far):
         with pytest.raises(StreamClosed, match="bad record mac"):
@@ -583,6 +582,24 @@ async def test_nothing_of_the_protocol_is_lost_while_the_loop_stands_still() -> 
         assert bench.ends() == []
         join()
         wire.sock.close()
+
+
+@pytest.mark.parametrize("carrier", ["tcp", "tls", "memory"])
+async def test_tiny_frames_are_told_in_order_and_the_loop_gets_its_turns(carrier: str) -> None:
+    """Two bytes of a peer make an event of a hundred."""
+    count, longest, last = 40_000, 0.0, time.monotonic()
+    async with LiveBench() as bench:
+        near, far = await wired(carrier, "pure")
+        bench.datapath.attach_link(1, REMOTE, near)
+        far.write(b"".join(encode_frame(FrameType.SIG_REQ, number.to_bytes(3, "big")) for number in range(count)))
+        reading = asyncio.ensure_future(far.read_exactly(1 << 20))  # what waits is sent while somebody reads
+        while len(bench.calls) < count:
+            await asyncio.sleep(0)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        assert [call[3] for call in bench.calls] == [number.to_bytes(3, "big") for number in range(count)]
+        assert longest < 0.3
+        reading.cancel()
+        far.close()
 
 
 async def test_another_link_is_served_while_the_loop_stands_still() -> None:
