@@ -35,18 +35,18 @@ const char *plane_on_traffic(struct plane *plane, struct link *link, uint8_t *st
     uint8_t *end = payload + size;
     ptrdiff_t path_size = path_measure(payload, size);
     if (path_size <= 0)
-        return path_size ? "malformed traffic: number overflows 64 bits" : "malformed traffic: path without end";
+        return path_size ? "number overflows 64 bits" : "path without end";
     ptrdiff_t from_size = path_measure(payload + path_size, size - (size_t)path_size);
     if (from_size <= 0)
-        return from_size ? "malformed traffic: number overflows 64 bits" : "malformed traffic: path without end";
+        return from_size ? "number overflows 64 bits" : "path without end";
     uint8_t *source = payload + path_size + from_size;
     if (end - source < 2 * KEY_SIZE + 1)
-        return "malformed traffic: packet cut short";
+        return "number cut short";
     uint8_t *dest = source + KEY_SIZE, *mark = dest + KEY_SIZE;
     uint64_t watermark;
     int used = uvarint_get(mark, (size_t)(end - mark), &watermark);
     if (used <= 0)
-        return used ? "malformed traffic: number overflows 64 bits" : "malformed traffic: number cut short";
+        return used ? "number overflows 64 bits" : "number cut short";
     uint8_t *body = mark + used;
     struct fib_hop hop = fib_find(plane->fib, payload, (size_t)path_size);
     if (hop.distance >= watermark)
