@@ -124,16 +124,16 @@ static void test_malformed_traffic(void)
         uint8_t bytes[14];
         size_t given;
     } cases[] = {
-        {"malformed traffic: path without end", 0, {1, 2, 3}, 3},
-        {"malformed traffic: path without end", 0, {0}, 0},
-        {"malformed traffic: path without end", 0, {0, 3, 4}, 3},
-        {"malformed traffic: number overflows 64 bits", 0,
+        {"path without end", 0, {1, 2, 3}, 3},
+        {"path without end", 0, {0}, 0},
+        {"path without end", 0, {0, 3, 4}, 3},
+        {"number overflows 64 bits", 0,
          {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0}, 11},
-        {"malformed traffic: packet cut short", 63, {0, 0}, 2},
-        {"malformed traffic: packet cut short", 64, {0, 0}, 2},
-        {"malformed traffic: packet cut short", 0, {0, 0}, 2},
-        {"malformed traffic: number cut short", 65, {0, 0}, 2}, /* the fill byte says: more to come */
-        {"malformed traffic: number overflows 64 bits", 75, {0, 0}, 2},
+        {"number cut short", 63, {0, 0}, 2},
+        {"number cut short", 64, {0, 0}, 2},
+        {"number cut short", 0, {0, 0}, 2},
+        {"number cut short", 65, {0, 0}, 2}, /* the fill byte says: more to come */
+        {"number overflows 64 bits", 75, {0, 0}, 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         open_line();
