@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from yggpy import testing
+from yggpy.datapath.choice import DATAPATH_VARIABLE
 from yggpy.keys import PrivateKey
 from yggpy.node import Node
 from yggpy.sessions.crypto import BoxKeyPair, box_public_key, seal_box, shared_key
@@ -169,8 +170,11 @@ class Mallory:
         return FrameType.TRAFFIC, Traffic(path, self._path(), source, dest, watermark, payload).encode()
 
 
-@pytest.mark.parametrize("seed", range(2))
-async def test_a_node_outlives_peers_that_know_the_protocol(seed: int) -> None:
+@pytest.mark.parametrize(("plane", "seed"), [("pure", 0), ("native", 0), ("native", 1)])
+async def test_a_node_outlives_peers_that_know_the_protocol(
+    plane: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DATAPATH_VARIABLE, plane)
     problems: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
     async with testing.nodes(2) as (node, honest):

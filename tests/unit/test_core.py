@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
+from tests.unit.datapath_bench import make_datapath
 from yggpy.core import MAINTENANCE_INTERVAL, Core
-from yggpy.datapath.pure import PureDatapath
 from yggpy.keys import PrivateKey
 from yggpy.sim.clock import VirtualScheduler
 
@@ -20,9 +22,9 @@ class Events:
     def lookup_seen(self, source: bytes, path: tuple[int, ...]) -> None: ...
 
 
-def test_a_defect_in_one_maintenance_tick_does_not_end_maintenance(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_in_one_maintenance_tick_does_not_end_maintenance(plane: str, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler = VirtualScheduler()
-    core = Core(PrivateKey(bytes(32)), scheduler, PureDatapath, Events())
+    core = Core(PrivateKey(bytes(32)), scheduler, partial(make_datapath, plane), Events())
     core.start()
     ticks: list[float] = []
 
