@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,7 +242,9 @@ class YggNode(MeshNode):
     """Ours, from the environment that runs the tests."""
 
     kind = "yggpy"
+    program: Sequence[str | Path] = (sys.executable, "-m", "yggpy")
+    """What starts it; a test may set another one."""
 
     def command(self) -> list[str | Path]:
         """Return our program."""
-        return [sys.executable, "-m", "yggpy", "-loglevel", "debug"]
+        return [*self.program, "-loglevel", "debug"]
