@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import threading
 import time
@@ -19,14 +20,15 @@ from typing import Any
 
 import pytest
 
-from tests.unit.datapath_bench import OWN, REMOTE, THIRD, ipv6, session_in_step, traffic_of
+from tests.unit.datapath_bench import OWN, REMOTE, THIRD, Bench, Peer, ipv6, session_in_step, traffic_of
 from tests.unit.links_fakes import WAIT, socket_pair, until
 from tests.unit.native_bench import CLIENT, SERVER, LiveBench, joined, other_bench, pattern, streams_between
 from tests.unit.test_native_streams import reset
 from yggpy import testing
 from yggpy.address import Address
-from yggpy.datapath.base import ByteStream, CloseReason, LinkEnd, SessionCounters, StreamClosed
+from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkEnd, SessionCounters, StreamClosed
 from yggpy.datapath.native_streams import open_stream
+from yggpy.routing.greedy import Fib, FibLink
 from yggpy.sessions.traffic import TrafficState
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.frame import FrameDecoder, FrameType, encode_frame
@@ -631,3 +633,136 @@ async def test_questions_that_wait_are_bounded() -> None:
         assert 100 < asked < (1 << 20) / len(packet)
         bench.datapath.send_ipv6(packet)
         await until(lambda: bench.calls == [("destination_unknown", packet)])
+
+
+# -- the same as the pure plane ------------------------------------------------------------------------------
+
+ASKED_AGAIN = {"session_ratchet", "session_mismatch", "session_unknown"}
+"""Questions that the native plane does not repeat for every packet."""
+KEYS = [OWN, REMOTE, THIRD, bytes([9]) * 32]
+STEPS = 400
+
+
+class Twins:
+    """Both planes on benches with a virtual clock, which get the same and must do the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.benches = [Bench("pure"), Bench("native")]
+        self.peers: dict[int, list[Peer]] = {}
+        self.remotes: dict[bytes, TrafficState] = {}
+        self.next_link = 1
+        for key in KEYS:  # else the native plane asks for them, and hears the answer only after what follows
+            self.both(lambda plane: plane.set_address(key, Address.for_key(key), Address.for_key(key).subnet))  # noqa: B023
+
+    def coords(self) -> tuple[int, ...]:
+        return tuple(self.chance.choices((1, 2, 3, 127, 128, 300, 2**40), k=self.chance.choice((0, 1, 1, 2, 2, 3, 8))))
+
+    def key(self) -> bytes:
+        return self.chance.choice(KEYS)
+
+    def blob(self) -> bytes:
+        return self.chance.randbytes(self.chance.choice((0, 1, 2, 40, 100, 1400, 20_000)))
+
+    def packet(self) -> bytes:
+        ends = [Address.for_key(self.key()), Address.for_key(self.key())]
+        sides = [end.packed if self.chance.random() < 0.7 else end.subnet.packed + bytes(8) for end in ends]
+        whole = ipv6(sides[0], sides[1], self.blob())
+        return whole if self.chance.random() < 0.9 else whole[: self.chance.randrange(len(whole))]
+
+    def message(self) -> bytes:
+        return self.chance.choice((b"", b"\0", b"\1", b"\2")) + self.chance.choice((self.packet, self.blob))()
+
+    def arriving(self) -> bytes:
+        """Return the payload of a Traffic frame."""
+        source = self.key()
+        payload = self.chance.choice((b"", b"\0", b"\1", b"\2", b"\3", b"\4")) + self.blob()
+        remote = self.remotes.get(source)
+        if remote is not None and self.chance.random() < 0.8:
+            honest = b"\1" + ipv6(Address.for_key(source), OWN_ADDRESS, self.blob())
+            payload = remote.seal(self.chance.choice((honest, self.message())))
+        to_us = self.chance.random() < 0.6
+        dest, path = (OWN, ()) if to_us else (self.key(), self.coords())
+        mark = self.chance.choice((1, 2, 3, 5, MAX_WATERMARK, MAX_WATERMARK))
+        return Traffic(path, self.coords(), source, dest, mark, payload).encode()
+
+    def stream(self) -> bytes:
+        """Return bytes that arrive on a link."""
+        kind = self.chance.choice((*range(9), *[int(FrameType.TRAFFIC)] * 12))
+        frame = encode_frame(kind, self.arriving() if kind == FrameType.TRAFFIC else self.blob())
+        if self.chance.random() < 0.02:
+            frame = self.chance.randbytes(20) + frame
+        return frame
+
+    def step(self) -> None:
+        """Do one thing to both."""
+        key, path = self.key(), self.coords()
+        match self.chance.randrange(14):
+            case 0 if len(self.peers) < 4:
+                number, self.next_link = self.next_link, self.next_link + 1
+                self.peers[number] = [bench.link(number, key, path, self_path=()) for bench in self.benches]
+            case 1 if self.chance.random() < 0.2 and self.peers:
+                number = self.chance.choice(list(self.peers))
+                self.both(lambda plane: plane.close_link(number, LinkEnd(CloseReason.LOCAL)))
+            case 2:
+                links = [
+                    FibLink(n, self.key(), self.coords(), self.chance.choice((1, 2, 65535)), 0, n) for n in self.peers
+                ]
+                self.both(lambda plane: plane.set_fib(Fib(path, links)))
+            case 3:
+                self.both(lambda plane: plane.set_path(key, path))
+            case 4 if self.chance.random() < 0.3:
+                self.both(lambda plane: plane.remove_path(key))
+            case 5:
+                ours, theirs = session_in_step()[:: self.chance.choice((1, -1))]
+                self.remotes[key] = TrafficState(theirs)
+                self.both(lambda plane: plane.remove_session(key))
+                self.both(lambda plane: plane.set_session(key, ours))
+            case 6 if self.chance.random() < 0.3:
+                self.both(lambda plane: plane.remove_session(key))
+            case 7:
+                payload = b"\1" + self.blob()
+                self.both(lambda plane: plane.send_payload(key, payload))
+            case 8:
+                message = self.message()
+                self.both(lambda plane: plane.send_message(key, message))
+            case 9:
+                packet = self.packet()
+                self.both(lambda plane: plane.send_ipv6(packet))
+            case 10:
+                seconds = self.chance.choice((0.0101, 0.3007, 1.0013))  # never exactly when something is due
+                for bench in self.benches:
+                    bench.scheduler.run_for(seconds)
+            case _ if self.peers:
+                number = self.chance.choice(list(self.peers))
+                data = b"".join(self.stream() for _ in range(self.chance.choice((1, 1, 3))))
+                middle = self.chance.randrange(len(data) + 1)
+                for peer in self.peers[number]:
+                    for piece in (data[:middle], data[middle:]):
+                        if piece and not peer.closed:
+                            peer.on_data(piece)
+
+    def both(self, call: Callable[[Datapath], None]) -> None:
+        for bench in self.benches:
+            call(bench.datapath)
+
+    def state(self, index: int) -> list[object]:
+        """Return what can be seen of one plane, and what it has done since it was last looked at."""
+        bench = self.benches[index]
+        plane = bench.datapath
+        seen: list[object] = [call for call in bench.take() if call[0] not in ASKED_AGAIN]
+        seen += [(number, peers[index].frames(), plane.link_counters(number)) for number, peers in self.peers.items()]
+        for key in KEYS:
+            seen.append((plane.session_counters(key), plane.session_last_activity(key)))
+            seen.append((plane.last_traffic(key), plane.address_last_used(key)))
+        return seen
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_doings_are_the_same_on_both_planes(seed: int) -> None:
+    twins = Twins(seed)
+    for number in range(STEPS):
+        twins.step()
+        pure, native = twins.state(0), twins.state(1)
+        assert native == pure, number
+        twins.peers = {number: peers for number, peers in twins.peers.items() if not peers[0].closed}
