@@ -17,9 +17,11 @@ PROGRAMS = ("bench_stages", "bench_box")
 
 def main() -> int:
     """Build and run; return the first exit code that is not 0."""
-    configure = ["cmake", "-S", ROOT / "native", "-B", BUILD, "-DYGGPY_EXTENSION=OFF", "-DYGGPY_TESTS=ON"]
-    build = ["cmake", "--build", BUILD, "--target", *PROGRAMS]
-    for command in (configure, build):
+    options = ["-DYGGPY_EXTENSION=OFF", "-DYGGPY_TESTS=ON"]
+    configure: list[str | Path] = ["cmake", "-S", ROOT / "native", "-B", BUILD, *options]
+    build: list[str | Path] = ["cmake", "--build", BUILD, "--target", *PROGRAMS]
+    commands: list[list[str | Path]] = [configure, build]
+    for command in commands:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:
             print(done.stdout, file=sys.stderr)

@@ -22,8 +22,8 @@ enum event_type {
     EVENT_LINK_ENDED,         /* link_id, number: enum link_reason, detail: errno, data: text */
     EVENT_LINK_OUTPUT,        /* link_id, data: bytes for the carrier of a feed */
     EVENT_SESSION_MESSAGE,    /* key, data: payload */
-    EVENT_SESSION_MISMATCH,   /* key */
-    EVENT_SESSION_UNKNOWN,    /* key */
+    EVENT_SESSION_MISMATCH,   /* key, data: the packet, to be tried again (plane_open_again) */
+    EVENT_SESSION_UNKNOWN,    /* key, data: the same */
     EVENT_SESSION_RATCHET,    /* key, number: nonce, detail: case, generation, data: next public key */
     EVENT_NONCE_EXHAUSTED,    /* key, data: the message that could not be sealed */
     EVENT_SESSION_MISSING,    /* key, data: message */

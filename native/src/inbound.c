@@ -112,18 +112,23 @@ static void ask_to_ratchet(struct plane *plane, struct remote *remote, const str
     plane_tell(plane, event, opened->next_public, KEY_SIZE);
 }
 
-static void open_traffic(struct plane *plane, struct remote *remote, uint8_t *payload, size_t size)
+/*
+ * Traffic that does not open may have come right behind the init or ack that explains it, which the control plane has not
+ * read yet. So it goes up whole, behind that one, and comes back by plane_open_again. Anybody can name any source: these
+ * questions are few in a batch, and do not count against the link that brings them.
+ */
+static void ask_about(struct plane *plane, enum event_type type, const uint8_t *source, const uint8_t *payload,
+                      size_t size)
 {
-    struct session_opened opened;
-    enum session_verdict verdict = session_open(&remote->session, plane->box, payload, size, &opened);
-    /* Anybody can name this remote as the source: the link that brings it is not to be held up by our questions. */
-    if (verdict == SESSION_MISMATCH &&
-        (remote->told_mismatch < 0 || plane->now - remote->told_mismatch > TELL_AGAIN)) {
-        remote->told_mismatch = plane->now;
-        tell_of(plane, EVENT_SESSION_MISMATCH, remote->key, NULL, 0);
-    }
-    if (verdict != SESSION_OPENED)
+    if (plane->unopened++ >= MAX_UNOPENED)
         return;
+    struct event event = {.type = type, .when = plane->now};
+    memcpy(event.key, source, KEY_SIZE);
+    events_push(&plane->events, event, payload, size);
+}
+
+static void deliver_opened(struct plane *plane, struct remote *remote, struct session_opened opened)
+{
     remote->bytes_received += opened.size;
     remote->last_session_use = plane->now;
     if (opened.which != SESSION_CURRENT)
@@ -136,6 +141,37 @@ static void open_traffic(struct plane *plane, struct remote *remote, uint8_t *pa
         tell_of(plane, EVENT_MESSAGE_RECEIVED, remote->key, opened.message, opened.size);
 }
 
+static void open_traffic(struct plane *plane, const uint8_t *source, uint8_t *payload, size_t size)
+{
+    struct remote *remote = remote_get(&plane->remotes, source);
+    struct session_opened opened;
+    if (!remote || !remote->has_session) {
+        ask_about(plane, EVENT_SESSION_UNKNOWN, source, payload, size);
+        return;
+    }
+    enum session_verdict verdict = session_open(&remote->session, plane->box, payload, size, &opened);
+    if (verdict == SESSION_OPENED)
+        deliver_opened(plane, remote, opened);
+    else if (verdict == SESSION_MISMATCH)
+        ask_about(plane, EVENT_SESSION_MISMATCH, source, payload, size);
+}
+
+enum session_verdict plane_open_again(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t *payload, size_t size,
+                                      bool *known)
+{
+    struct remote *remote = remote_get(&plane->remotes, source);
+    struct session_opened opened;
+    *known = remote && remote->has_session;
+    if (!*known)
+        return SESSION_MISMATCH;
+    enum session_verdict verdict = session_open(&remote->session, plane->box, payload, size, &opened);
+    if (verdict == SESSION_OPENED) {
+        deliver_opened(plane, remote, opened);
+        tun_flush(&plane->tun); /* the payload's memory is about to go */
+    }
+    return verdict;
+}
+
 void plane_deliver(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t *payload, size_t size)
 {
     struct remote *remote = remote_get(&plane->remotes, source);
@@ -145,10 +181,7 @@ void plane_deliver(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t 
         return;
     switch (payload[0]) {
     case MESSAGE_TRAFFIC:
-        if (remote && remote->has_session)
-            open_traffic(plane, remote, payload, size);
-        else if (plane->unknown++ < MAX_UNKNOWN)
-            tell_of(plane, EVENT_SESSION_UNKNOWN, source, NULL, 0);
+        open_traffic(plane, source, payload, size);
         break;
     case MESSAGE_INIT:
     case MESSAGE_ACK:

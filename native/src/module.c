@@ -372,7 +372,9 @@ static PyObject *engine_py_take_events(PyObject *object, PyObject *unused)
         return NULL;
     struct buffer batch;
     events_take(&engine->plane->events, &batch);
-    plane_events_taken(engine->plane);
+    plane_events_taken(engine->plane); /* which may lead to new ones */
+    plane_settle(engine->plane);
+    engine_note_timers(engine);
     engine_unlock(engine);
     PyObject *list = PyList_New(0);
     struct event event;
@@ -771,6 +773,29 @@ static PyObject *send_to(PyObject *object, PyObject *args, send_function *functi
     return leave_none(engine);
 }
 
+/* None: it needs no more attention; else whether there is a session that it does not fit. */
+static PyObject *engine_py_open_again(PyObject *object, PyObject *args)
+{
+    const char *source, *payload;
+    Py_ssize_t source_size, size;
+    if (!PyArg_ParseTuple(args, "y#y#", &source, &source_size, &payload, &size) ||
+        !fixed(source, source_size, KEY_SIZE, "a key"))
+        return NULL;
+    uint8_t *copy = malloc((size_t)size + 1);
+    if (!copy)
+        return PyErr_NoMemory();
+    memcpy(copy, payload, (size_t)size);
+    struct engine *engine = enter(object);
+    if (!engine) {
+        free(copy);
+        return NULL;
+    }
+    bool known;
+    enum session_verdict verdict = plane_open_again(engine->plane, (const uint8_t *)source, copy, (size_t)size, &known);
+    free(copy);
+    return verdict == SESSION_MISMATCH ? leave(engine, PyBool_FromLong(known)) : leave_none(engine);
+}
+
 static PyObject *engine_py_send_payload(PyObject *object, PyObject *args)
 {
     return send_to(object, args, plane_send_payload);
@@ -840,6 +865,7 @@ static PyMethodDef engine_methods[] = {
     {"remove_address", engine_py_remove_address, METH_O, "Forget an address."},
     {"remote", engine_py_remote, METH_O, "What is known of a remote node, or None."},
     {"knows_destination", engine_py_knows_destination, METH_O, "Whether a packet's destination has a key."},
+    {"open_again", engine_py_open_again, METH_VARARGS, "Try again to open traffic that was asked about."},
     {"send_payload", engine_py_send_payload, METH_VARARGS, "Send a session-layer payload along a path."},
     {"send_message", engine_py_send_message, METH_VARARGS, "Seal and send a message."},
     {"send_ipv6", engine_py_send_ipv6, METH_O, "Send an IPv6 packet as if read from the TUN."},

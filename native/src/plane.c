@@ -292,7 +292,7 @@ void plane_close_link(struct plane *plane, uint64_t id)
 
 void plane_events_taken(struct plane *plane)
 {
-    plane->unknown = plane->unroutable[0] = plane->unroutable[1] = 0;
+    plane->unopened = plane->unroutable[0] = plane->unroutable[1] = 0;
     struct link *link, *ended = NULL;
     for (size_t place = 0; (link = table_next(&plane->links, &place));) {
         if (!link->event_bytes)

@@ -33,7 +33,7 @@ enum {
     DEFAULT_MTU = 1280,  /* of the IPv6 layer while there is no TUN */
     HEADROOM = 512,      /* bytes in front of a packet for all headers; longer paths take a slower way */
     MAX_HEAD_FIXED = MAX_FRAME_HEAD + 2 * KEY_SIZE + MAX_UVARINT_SIZE, /* of a Traffic frame, but for its two paths */
-    MAX_UNKNOWN = 64,    /* questions about strangers' sessions in one batch of events; few are answered anyway */
+    MAX_UNOPENED = 64,   /* packets that do not open and are asked about in one batch of events */
     MAX_UNROUTABLE = 16, /* packets that cannot go on and are told of in one batch */
     MAX_TOLD_PATHS = 1024, /* bytes of coordinates in a packet that cannot go on and is told of; no tree is that deep */
     PACKET_ROOM = HEADROOM + MAX_TUN_PACKET + 1 + 512, /* of a buffer that takes any packet of the TUN */
@@ -60,7 +60,7 @@ struct plane {
     struct tun tun;
     uint64_t tun_serial;    /* counts TUNs, so that late news of one is not taken for news of the next */
     uint64_t generations;   /* counts installed session keys, over all remotes */
-    size_t unknown;         /* questions about strangers' sessions since events were taken */
+    size_t unopened;        /* packets that did not open, since events were taken */
     size_t unroutable[2];   /* packets that could not go on since events were taken: others', our own */
     uint8_t *packet;  /* PACKET_ROOM: what the TUN was read into */
     uint8_t *segment; /* PACKET_ROOM: a piece of it, and what comes from above */
@@ -137,6 +137,13 @@ void plane_deliver(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t 
 
 /* A packet that is not for us and cannot go on; path_sizes: bytes of both coordinates in it. own: we have sent it. */
 void plane_tell_unroutable(struct plane *plane, bool own, size_t path_sizes, const uint8_t *traffic, size_t size);
+
+/*
+ * Tries once more to open traffic that was asked about; it may be changed in place. SESSION_MISMATCH: it still does not
+ * open, and *known tells whether there is a session at all.
+ */
+enum session_verdict plane_open_again(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t *payload, size_t size,
+                                      bool *known);
 
 /* Adds an event that the link being read has caused. */
 void plane_tell(struct plane *plane, struct event event, const uint8_t *data, size_t size);

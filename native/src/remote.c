@@ -68,7 +68,7 @@ struct remote *remote_make(struct remotes *remotes, const uint8_t key[KEY_SIZE])
     memcpy(remote->subnet, remote->address, SUBNET_SIZE);
     remote->subnet[0] = SUBNET_PREFIX;
     remote->last_used = remote->last_traffic = remote->last_session_use = NEVER;
-    remote->told_source = remote->told_ratchet = remote->told_mismatch = NEVER;
+    remote->told_source = remote->told_ratchet = NEVER;
     if (!table_put(&remotes->by_key, remote)) {
         free(remote);
         return NULL;
@@ -118,7 +118,7 @@ void remote_remove_address(struct remotes *remotes, struct remote *remote)
     if (table_get(&remotes->by_subnet, remote->subnet) == remote)
         table_remove(&remotes->by_subnet, remote->subnet);
     remote->has_address = false;
-    remote->last_used = NEVER;
+    remote->last_used = remote->told_source = NEVER;
 }
 
 /* ---- kept payloads ---- */

@@ -27,7 +27,7 @@ struct remote {
     double last_used;         /* of the address */
     double last_traffic;      /* addressed to us; only while there is a path */
     double last_session_use;
-    double told_source, told_ratchet, told_mismatch; /* when the control plane was last told, see TELL_AGAIN in plane.c */
+    double told_source, told_ratchet; /* when the control plane was last told, see TELL_AGAIN in plane.c */
     uint64_t told_generation;
     uint64_t bytes_received, bytes_sent; /* of the session's messages */
     uint8_t *path; /* wire form */

@@ -480,7 +480,8 @@ async def test_a_ratchet_is_not_told_after_new_keys() -> None:
         assert [call[0] for call in bench.take()] == ["session_ratchet", "message_received"]
 
 
-async def test_an_unknown_session_is_not_told_after_its_keys_came() -> None:
+async def test_traffic_that_came_before_its_keys_is_opened_after_all() -> None:
+    """An init or ack and the traffic behind it can come in one read; Python has not read the first when C has both."""
     async with LiveBench() as bench:
         wire = await link_to_wire(bench)
         remote = TrafficState(session_in_step()[1])
@@ -488,8 +489,8 @@ async def test_an_unknown_session_is_not_told_after_its_keys_came() -> None:
             wire.send(FrameType.TRAFFIC, to_us(remote.seal(b"\1x"), source))
         stand_still()
         bench.datapath.set_session(REMOTE, session_in_step()[0])
-        await until(lambda: bool(bench.calls))
-        assert bench.take() == [("session_unknown", THIRD)]
+        await until(lambda: len(bench.calls) > 1)
+        assert bench.take() == [("message_received", REMOTE, b"\x01x"), ("session_unknown", THIRD)]
 
 
 async def test_what_waited_for_a_path_takes_the_one_that_came_meanwhile() -> None:
@@ -586,7 +587,6 @@ async def test_nothing_of_the_protocol_is_lost_while_the_loop_stands_still() -> 
         wire.sock.close()
 
 
-@pytest.mark.xfail(reason="frames that were held back are not told of by a wake-up", strict=True)
 @pytest.mark.parametrize("carrier", ["tcp", "tls"])
 async def test_tiny_frames_are_told_in_order_and_the_loop_gets_its_turns(carrier: str) -> None:
     """Two bytes of a peer make an event of a hundred."""

@@ -88,8 +88,8 @@ class NativeDatapath:
             self._link_ended,
             self._link_output,
             self._session_message,
-            self._session_mismatch,
-            self._session_unknown,
+            self._session_unopened,
+            self._session_unopened,
             self._session_ratchet,
             self._nonce_exhausted,
             self._session_missing,
@@ -149,7 +149,9 @@ class NativeDatapath:
                 self._handle(event)
             except Exception as error:
                 defect = defect or error
-            if self._threaded and time.monotonic() > limit:
+            if not self._threaded and not self._events:
+                self._events.extend(self._engine.take_events())  # nobody else would ask for them
+            elif self._threaded and time.monotonic() > limit:
                 self._loop.call_soon(self._drain)
                 break
         if defect is not None:
@@ -202,12 +204,12 @@ class NativeDatapath:
     def _session_message(self, event: Event) -> None:
         self._up.session_message(event[2], event[7])
 
-    def _session_mismatch(self, event: Event) -> None:
-        self._up.session_mismatch(event[2])
-
-    def _session_unknown(self, event: Event) -> None:
-        if event[2] not in self._generations:
-            self._up.session_unknown(event[2])
+    def _session_unopened(self, event: Event) -> None:
+        """Traffic that did not open: by now the init or ack that came just before it has been read, so try again."""
+        source = event[2]
+        known = self._enter().open_again(source, event[7])
+        if known is not None:
+            (self._up.session_mismatch if known else self._up.session_unknown)(source)
 
     def _session_ratchet(self, event: Event) -> None:
         _, _, source, nonce, case, generation, _, next_public = event
