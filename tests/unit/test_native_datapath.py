@@ -490,7 +490,7 @@ async def test_traffic_that_came_before_its_keys_is_opened_after_all() -> None:
         stand_still()
         bench.datapath.set_session(REMOTE, session_in_step()[0])
         await until(lambda: len(bench.calls) > 1)
-        assert bench.take() == [("message_received", REMOTE, b"\x01x"), ("session_unknown", THIRD)]
+        assert bench.take() == [("session_unknown", THIRD), ("message_received", REMOTE, b"\x01x")]
 
 
 async def test_what_waited_for_a_path_takes_the_one_that_came_meanwhile() -> None:
