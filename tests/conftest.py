@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -13,6 +14,20 @@ from tests.interop.go_node import GoNodeUnavailableError, GoPrograms, obtain, pi
 
 REQUIRE_VARIABLE = "YGGPY_REQUIRE_INTEROP"
 """Environment variable that, set to 1, makes every gate an error; ``CI=true`` does the same."""
+NATIVE_VARIABLE = "YGGPY_NATIVE"
+"""Environment variable that, set to ``require``, makes a missing native data plane an error; ``CI=true`` does too."""
+NATIVE_ONLY = frozenset(
+    (
+        "test_datapath_choice.py",
+        "test_native_box.py",
+        "test_native_datapath.py",
+        "test_native_programs.py",
+        "test_native_streams.py",
+        "test_planes.py",
+        "test_sanitizers.py",
+    )
+)
+"""Files that cannot do without the native data plane."""
 _failed_tests = pytest.StashKey[bool]()
 
 
@@ -21,11 +36,31 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="also run the soak tests, which take minutes by intent")
 
 
+def _native_left_out() -> str:
+    """Return why tests of the native data plane are left out; empty when they are not."""
+    if os.environ.get("CI") == "true" or os.environ.get(NATIVE_VARIABLE) == "require":
+        return ""
+    try:
+        import yggpy.datapath.native  # noqa: F401
+    except ImportError as error:
+        return f"the native data plane is not built ({error})"
+    return ""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the files that cannot even be imported without the native data plane."""
+    return True if collection_path.name in NATIVE_ONLY and _native_left_out() else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by their folder, and leave the soak tests out unless they are asked for."""
     for item in items:
         if "interop" in item.path.parent.parts:
             item.add_marker(pytest.mark.interop)
+    if native := _native_left_out():
+        for item in items:
+            if "native" in getattr(getattr(item, "callspec", None), "params", {}).values():
+                item.add_marker(pytest.mark.skip(reason=native))
     if config.getoption("--soak"):
         return
     left_out = [item for item in items if item.get_closest_marker("soak")]
@@ -41,6 +76,8 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         lines.append("soak tests: left out (--soak runs them)")
     if subject := os.environ.get(labs.SUBJECT_VARIABLE):
         lines.append(f"interop: REHEARSAL, the Go node {subject} takes the part of yggpy")
+    if native := _native_left_out():
+        lines.append(f"native data plane: left out: {native}")
     reason = labs.obstacle()
     if reason:
         lines.append(f"interop: {'REQUIRED, but ' if _required() else 'left out: '}{reason}")
