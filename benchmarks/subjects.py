@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +16,7 @@ import yggpy
 from tests.interop.lab import OURS, Lab, LabError
 from tests.interop.nodes import GoNode, MeshNode, YggNode
 
-__all__ = ["DATAPATH_VARIABLE", "BenchLab", "Kind", "Subject", "best_datapath", "program_stamp"]
-
-DATAPATH_VARIABLE = "YGGPY_DATAPATH"
-"""Environment variable that chooses our node's data plane: ``pure`` or ``native``."""
+__all__ = ["BenchLab", "Kind", "Subject", "best_datapath", "program_stamp"]
 
 NATIVE_EXTENSION = "yggpy.datapath._native"
 
@@ -74,8 +70,7 @@ class _ChosenYggNode(YggNode):
     datapath = ""
 
     def command(self) -> list[str | Path]:
-        # env(1) becomes the program that it starts, so the pid stays the node's.
-        return ["env", f"{DATAPATH_VARIABLE}={self.datapath}", sys.executable, "-m", "yggpy"]
+        return list(self.program)  # at the default log level
 
 
 class BenchLab(Lab):
@@ -88,6 +83,7 @@ class BenchLab(Lab):
         if kind.program == OURS:
             node = ours = _ChosenYggNode(label, self.space(), self.folder, settings)
             ours.datapath = kind.datapath
+            ours.choose_datapath(kind.datapath)
         else:
             node = _QuietGoNode(label, self.space(), self.folder, settings, self.programs[kind.program])
         self.nodes.append(node)

@@ -29,9 +29,8 @@ static void forward(struct plane *plane, struct fib_hop hop, uint8_t *payload, u
                      plane->now);
 }
 
-const char *plane_on_traffic(struct plane *plane, struct link *link, uint8_t *start, uint8_t *payload, size_t size)
+const char *plane_on_traffic(struct plane *plane, uint8_t *payload, size_t size)
 {
-    (void)link, (void)start;
     uint8_t *end = payload + size;
     ptrdiff_t path_size = path_measure(payload, size);
     if (path_size <= 0)

@@ -9,9 +9,10 @@
 static const char *on_frame(void *self, struct link *link, enum frame_type type, uint8_t *start, uint8_t *payload,
                             size_t size)
 {
+    (void)start;
     struct plane *plane = self;
     if (type == FRAME_TRAFFIC)
-        return plane_on_traffic(plane, link, start, payload, size);
+        return plane_on_traffic(plane, payload, size);
     plane_tell(plane, (struct event){.type = EVENT_PROTOCOL_FRAME, .link_id = link->id, .number = type}, payload, size);
     return NULL;
 }

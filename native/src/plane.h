@@ -32,7 +32,6 @@
 enum {
     DEFAULT_MTU = 1280,  /* of the IPv6 layer while there is no TUN */
     HEADROOM = 512,      /* bytes in front of a packet for all headers; longer paths take a slower way */
-    MAX_HEAD_FIXED = MAX_FRAME_HEAD + 2 * KEY_SIZE + MAX_UVARINT_SIZE, /* of a Traffic frame, but for its two paths */
     MAX_UNOPENED = 64,   /* packets that do not open and are asked about in one batch of events */
     MAX_UNROUTABLE = 16, /* packets that cannot go on and are told of in one batch */
     MAX_TOLD_PATHS = 1024, /* bytes of coordinates in a packet that cannot go on and is told of; no tree is that deep */
@@ -129,8 +128,8 @@ void plane_send_kept(struct plane *plane, struct remote *remote);
 
 /* ---- inbound (inbound.c) ---- */
 
-/* A Traffic frame, see link_owner. */
-const char *plane_on_traffic(struct plane *plane, struct link *link, uint8_t *start, uint8_t *payload, size_t size);
+/* A Traffic frame: NULL, or why it is refused. Its bytes, and those of the frame's head in front, may be changed. */
+const char *plane_on_traffic(struct plane *plane, uint8_t *payload, size_t size);
 
 /* A session-layer payload for this node; it may be changed in place. */
 void plane_deliver(struct plane *plane, const uint8_t source[KEY_SIZE], uint8_t *payload, size_t size);

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from tests.interop.go_node import GoPrograms
+from yggpy.datapath.choice import DATAPATH_VARIABLE
 
 if TYPE_CHECKING:
     from tests.interop.lab import Space
@@ -244,6 +245,10 @@ class YggNode(MeshNode):
     kind = "yggpy"
     program: Sequence[str | Path] = (sys.executable, "-m", "yggpy")
     """What starts it; a test may set another one."""
+
+    def choose_datapath(self, name: str) -> None:
+        """Let it use the data plane ``name``. env(1) becomes what it starts, so the pid stays the node's."""
+        self.program = ("env", f"{DATAPATH_VARIABLE}={name}", *self.program)
 
     def command(self) -> list[str | Path]:
         """Return our program."""

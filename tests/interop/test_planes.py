@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,35 +10,24 @@ import pytest
 from tests.interop.lab import OURS, Lab
 from tests.interop.measure import ping, require_all_pairs, tcp_transfer
 from tests.interop.nodes import MeshNode, YggNode
-from yggpy.datapath.choice import DATAPATH_VARIABLE
 
 TRANSFER_SIZE = 20_000_000
 NATIVE, PURE, GO = "native", "pure", "0.5.14"
-
-
-class PlaneNode(YggNode):
-    """Ours with a certain data plane."""
-
-    plane = ""
-
-    def command(self) -> list[str | Path]:
-        """Return our program; env(1) becomes what it starts, so the pid is the node's."""
-        return ["env", f"{DATAPATH_VARIABLE}={self.plane}", sys.executable, "-m", "yggpy", "-loglevel", "debug"]
 
 
 def place(lab: Lab, kind: str, number: int, mtu: int) -> MeshNode:
     """Add a node: a data plane of ours, or a version of Go's."""
     if kind == GO:
         return lab.node(GO, IfMTU=mtu)
-    node = PlaneNode(f"{number:02}-{OURS}-{kind}", lab.space(), lab.folder, {"IfMTU": mtu})
-    node.plane = kind
+    node = YggNode(f"{number:02}-{OURS}-{kind}", lab.space(), lab.folder, {"IfMTU": mtu})
+    node.choose_datapath(kind)
     lab.nodes.append(node)
     return node
 
 
-def require_plane(node: MeshNode) -> None:
+def require_plane(node: MeshNode, kind: str) -> None:
     """Fail if a node that was to run the engine does not: it has a thread for it; the plane in Python has none."""
-    if isinstance(node, PlaneNode) and node.plane == NATIVE:
+    if kind == NATIVE:
         maps = Path(f"/proc/{node.pid}/maps").read_text(encoding="utf-8", errors="replace")
         assert "/_native." in maps, f"{node!r} has not loaded the engine"
         assert len(list(Path(f"/proc/{node.pid}/task").iterdir())) > 1, f"{node!r} does not run the engine"
@@ -57,8 +45,8 @@ def test_a_line_of_planes(lab: Lab, kinds: tuple[str, ...], mtu: int) -> None:
         node.dial(next_node.listen(("tls", "tcp")[number % 2]))
     lab.start()
     require_all_pairs(nodes, timeout=60)
-    for node in nodes:
-        require_plane(node)
+    for node, kind in zip(nodes, kinds, strict=True):
+        require_plane(node, kind)
     for source, dest in ((nodes[0], nodes[-1]), (nodes[-1], nodes[0])):
         for size in (0, 1, 1193, 1400, 60000):
             result = ping(source, dest, count=5, interval=0.02, size=size)

@@ -43,6 +43,28 @@ class FakeLink:
             self.ended.set_result(end)
 
 
+class StreamSink:
+    """Collects what a started stream delivers; its end may come only once. ``then`` is called after each piece."""
+
+    def __init__(self, stream: ByteStream, then: Callable[[], None] = lambda: None) -> None:
+        self.data = bytearray()
+        self.end: LinkEnd | None = None
+        self.writable = 0
+        self._then = then
+        stream.start(self._on_data, self._on_end, self._on_writable)
+
+    def _on_data(self, data: bytes | memoryview) -> None:
+        self.data += data
+        self._then()
+
+    def _on_end(self, end: LinkEnd) -> None:
+        assert self.end is None
+        self.end = end
+
+    def _on_writable(self) -> None:
+        self.writable += 1
+
+
 class FakeHost:
     """A ``LinkHost`` that keeps its links in a list."""
 

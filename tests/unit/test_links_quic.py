@@ -15,7 +15,7 @@ from aioquic.quic import events
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import encode_quic_version_negotiation
 
-from tests.unit.links_fakes import KEY_A, KEY_B, Side, until
+from tests.unit.links_fakes import KEY_A, KEY_B, Side, StreamSink, until
 from yggpy.datapath.base import CloseReason, LinkEnd, StreamClosed
 from yggpy.datapath.streams import MAX_BUFFERED, open_stream
 from yggpy.links import dial, quic, quic_stream
@@ -63,28 +63,6 @@ async def pair() -> AsyncIterator[tuple[QuicStream, QuicStream]]:
         assert await server.read_exactly(1) == b"!"
         assert isinstance(server, QuicStream)
         yield client, server
-
-
-class Sink:
-    """Collects what a started stream delivers."""
-
-    def __init__(self, stream: QuicStream, then: Callable[[], None] = lambda: None) -> None:
-        self.data = bytearray()
-        self.end: LinkEnd | None = None
-        self.writable = 0
-        self._then = then
-        stream.start(self._on_data, self._on_end, self._on_writable)
-
-    def _on_data(self, data: bytes | memoryview) -> None:
-        self.data += data
-        self._then()
-
-    def _on_end(self, end: LinkEnd) -> None:
-        assert self.end is None
-        self.end = end
-
-    def _on_writable(self) -> None:
-        self.writable += 1
 
 
 async def patiently(condition: Callable[[], bool]) -> None:
@@ -216,7 +194,7 @@ async def test_handshake_then_link_loses_nothing() -> None:
         one.write(b"body and what follows")
         assert await two.read_exactly(6) == b"header"
         assert await two.read_exactly(4) == b"body"
-        sink = Sink(two)
+        sink = StreamSink(two)
         one.write(b", more")
         await until(lambda: sink.data == b" and what follows, more")
         one.close()
@@ -241,7 +219,7 @@ async def test_an_end_before_start_is_reported_after_it() -> None:
         two.write(b"last words")
         two.close()
         await until(lambda: one._end is not None)
-        sink = Sink(one)
+        sink = StreamSink(one)
         assert sink.data == b"last words"
         assert sink.end is None
         await until(lambda: sink.end == LinkEnd(CloseReason.EOF, "EOF"))
@@ -254,11 +232,11 @@ async def test_closing_while_somebody_reads_or_within_a_callback() -> None:
         one.close()
         with pytest.raises(StreamClosed, match="use of closed network connection"):
             await reading
-        sink = Sink(two, two.close)
+        sink = StreamSink(two, two.close)
         await until(two.gone.done)
         assert not sink.data
     async with pair() as (one, two):
-        sink = Sink(two, two.close)
+        sink = StreamSink(two, two.close)
         one.write(b"data")
         await until(lambda: bool(sink.data))
         assert sink.end is None
@@ -272,9 +250,9 @@ async def test_in_the_handshake_a_flood_meets_the_window() -> None:
         await asyncio.sleep(0.3)
         assert HANDSHAKE_WINDOW // 2 < len(two._ahead) <= HANDSHAKE_WINDOW
         assert one.buffered > MAX_BUFFERED - 2 * HANDSHAKE_WINDOW
-        writable = Sink(one)
+        writable = StreamSink(one)
         one._full = True
-        sink = Sink(two)  # and now somebody takes it
+        sink = StreamSink(two)  # and now somebody takes it
         await patiently(lambda: len(sink.data) == MAX_BUFFERED - 1)
         await until(lambda: writable.writable == 1)
         assert one.buffered == 0
@@ -283,7 +261,7 @@ async def test_in_the_handshake_a_flood_meets_the_window() -> None:
 async def test_the_window_moves_and_does_not_grow() -> None:
     """The library would have doubled it several times by now."""
     async with pair() as (one, two):
-        sink = Sink(two)
+        sink = StreamSink(two)
         total = 3 * LINK_WINDOW
         for _ in range(3):
             one.write(bytes(LINK_WINDOW))
@@ -297,7 +275,7 @@ async def test_the_window_moves_and_does_not_grow() -> None:
 
 async def test_no_second_stream() -> None:
     async with pair() as (one, two):
-        sink = Sink(two)
+        sink = StreamSink(two)
         one._quic.send_stream_data(one._quic.get_next_available_stream_id(), b"second")
         one._quic.send_stream_data(one._quic.get_next_available_stream_id(is_unidirectional=True), b"third")
         one._pump()
@@ -311,7 +289,7 @@ async def test_no_second_stream() -> None:
 
 async def test_a_peer_that_does_not_read_is_cut_off() -> None:
     async with pair() as (one, _two):
-        sink = Sink(one)
+        sink = StreamSink(one)
         while sink.end is None:
             one.write(bytes(1 << 16))
             assert one.buffered <= MAX_BUFFERED + (1 << 17)
@@ -321,7 +299,7 @@ async def test_a_peer_that_does_not_read_is_cut_off() -> None:
 
 async def test_a_reset_stream_is_an_error() -> None:
     async with pair() as (one, two):
-        sink = Sink(two)
+        sink = StreamSink(two)
         assert one._stream_id is not None
         one._quic.reset_stream(one._stream_id, 7)
         one._pump()
@@ -340,7 +318,7 @@ async def test_idle_links_are_kept_alive(monkeypatch: pytest.MonkeyPatch) -> Non
 async def test_a_silent_peer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quic, "IDLE_TIMEOUT", 0.2)
     async with pair() as (one, two):
-        sink = Sink(one)
+        sink = StreamSink(one)
         monkeypatch.setattr(two, "receive", lambda *_: None)
         monkeypatch.setattr(two, "_pump", lambda: None)
         await until(lambda: sink.end is not None)
@@ -352,7 +330,7 @@ async def test_a_failing_library_ends_one_link_only(monkeypatch: pytest.MonkeyPa
         raise AssertionError("a defect")
 
     async with pair() as (one, two):
-        sink = Sink(two)
+        sink = StreamSink(two)
         monkeypatch.setattr(two._quic, "receive_datagram", broken)
         one.write(b"x")
         await until(lambda: sink.end is not None)
@@ -485,7 +463,7 @@ async def test_a_defect_behind_one_link_does_not_hold_up_others() -> None:
             server = await (await acceptor.accept()).open()
             await server.read_exactly(1)
             assert isinstance(server, QuicStream)
-            sinks.append(Sink(server, then))
+            sinks.append(StreamSink(server, then))
         for client in clients:
             client.write(b"x")
         await until(lambda: all(sink.data for sink in sinks))

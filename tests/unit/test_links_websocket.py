@@ -9,14 +9,14 @@ import os
 import re
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from websockets.client import ClientProtocol
 from websockets.server import ServerProtocol
 
-from tests.unit.links_fakes import KEY_A, KEY_B, Side, socket_pair, until
+from tests.unit.links_fakes import KEY_A, KEY_B, Side, StreamSink, socket_pair, until
 from yggpy.datapath.base import CloseReason, LinkEnd, StreamClosed
 from yggpy.datapath.certificate import make_identity
 from yggpy.datapath.streams import SocketStream
@@ -345,28 +345,6 @@ def stream_pair(*, tcp: bool = True) -> tuple[WebSocketStream, SocketStream]:
     return WebSocketStream(SocketStream(one), protocol), SocketStream(two)
 
 
-class Sink:
-    """Collects what a started stream delivers."""
-
-    def __init__(self, stream: WebSocketStream | SocketStream, then: Callable[[], None] = lambda: None) -> None:
-        self.data = bytearray()
-        self.end: LinkEnd | None = None
-        self.writable = 0
-        self._then = then
-        stream.start(self._on_data, self._on_end, self._on_writable)
-
-    def _on_data(self, data: bytes | memoryview) -> None:
-        self.data += data
-        self._then()
-
-    def _on_end(self, end: LinkEnd) -> None:
-        assert self.end is None
-        self.end = end
-
-    def _on_writable(self) -> None:
-        self.writable += 1
-
-
 async def test_message_borders_mean_nothing() -> None:
     stream, peer = stream_pair()
     peer.write(frame(b"one", fin=False) + frame(b"ping", 9) + frame(b"tw", 0))
@@ -374,7 +352,7 @@ async def test_message_borders_mean_nothing() -> None:
     assert await stream.read_exactly(2) == b"on"
     assert await stream.read_exactly(4) == b"etwo"
     assert await peer.read_exactly(6) == frame(b"ping", 10, masked=False)
-    sink = Sink(stream)
+    sink = StreamSink(stream)
     await until(lambda: sink.data == b"x" * 70000)
     peer.write(frame(b"more")[:5])
     await asyncio.sleep(0.01)
@@ -400,14 +378,14 @@ async def test_in_the_handshake_a_flood_stays_in_the_kernel() -> None:
 
 async def test_back_pressure_of_writing() -> None:
     stream, peer = stream_pair()
-    sink = Sink(stream)
+    sink = StreamSink(stream)
     while not stream.buffered:
         stream.write(bytes(1 << 16))
     before = stream.buffered
     stream.write(b"last")
     assert stream.buffered == before + 6
     assert sink.writable == 0
-    other = Sink(peer)
+    other = StreamSink(peer)
     await until(lambda: sink.writable == 1)
     assert stream.buffered == 0
     await until(lambda: other.data.endswith(b"\x82\x04last"))
@@ -419,7 +397,7 @@ async def test_back_pressure_of_writing() -> None:
 
 async def test_a_peer_that_pings_and_does_not_read_is_cut_off() -> None:
     stream, peer = stream_pair()
-    sink = Sink(stream)
+    sink = StreamSink(stream)
     pings = frame(bytes(125), 9) * 500
     async with asyncio.timeout(20):
         while sink.end is None:
@@ -445,7 +423,7 @@ async def test_early_close_at_any_byte(cut: int) -> None:
 
 async def test_closing_within_a_callback() -> None:
     stream, peer = stream_pair()
-    sink = Sink(stream, stream.close)
+    sink = StreamSink(stream, stream.close)
     peer.write(frame(b"data") + frame(b"\x03\xe8", 8))
     await until(lambda: sink.data == b"data")
     await asyncio.sleep(0.01)
