@@ -10,6 +10,7 @@ would be a fifth of the memory of such a node, which needs it for nothing else.
 from __future__ import annotations
 
 from yggpy.datapath.base import TlsIdentity
+from yggpy.datapath.choice import choose_datapath
 from yggpy.keys import PrivateKey
 
 __all__ = ["make_identity", "make_identity_in_python"]
@@ -19,10 +20,10 @@ SERIAL_NUMBER = 1
 
 def make_identity(private_key: PrivateKey) -> TlsIdentity:
     """Return a fresh certificate for the node key, and that key, both PEM."""
-    try:
-        from yggpy.datapath._native import make_certificate
-    except ImportError:
+    if choose_datapath().name == "pure":
         return make_identity_in_python(private_key)
+    from yggpy.datapath._native import make_certificate
+
     return TlsIdentity(*make_certificate(private_key.seed, private_key.public_key.hex()))
 
 
