@@ -32,7 +32,7 @@
 enum {
     DEFAULT_MTU = 1280,  /* of the IPv6 layer while there is no TUN */
     HEADROOM = 512,      /* bytes in front of a packet for all headers; longer paths take a slower way */
-    MAX_UNOPENED = 64,   /* packets that do not open and are asked about in one batch of events */
+    MAX_UNOPENED = 96,   /* packets that do not open and are asked about in one batch of events */
     MAX_UNROUTABLE = 16, /* packets that cannot go on and are told of in one batch */
     MAX_TOLD_PATHS = 1024, /* bytes of coordinates in a packet that cannot go on and is told of; no tree is that deep */
     PACKET_ROOM = HEADROOM + MAX_TUN_PACKET + 1 + 512, /* of a buffer that takes any packet of the TUN */
