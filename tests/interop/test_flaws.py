@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,12 @@ from tests.interop.nodes import AdminError, MeshNode
 STARTS = 12
 ONE_WAY_LIMIT = 10.0
 ONE_WAY_INTERVAL = 0.1
-HUB_LIMIT = 90.0
+HUB_LIMIT = 60.0
 """Seconds; sixty daemons share the processors with their senders and receivers, and who is done early ends early."""
+SEIZED_GO_LEAVES = 2
+"""Go leaves that may seize up. Sixty first packets at once can bring a Go node's session actors to wait for each other
+in a ring, for good (0.5.14; in a third of the runs, mostly the leaf that all others call first): it keeps its link
+alive, and neither sends nor answers ``getsessions`` any more. No neighbour can help it."""
 PORT = 6001
 
 
@@ -97,6 +102,16 @@ def test_first_one_way_traffic(lab: Lab) -> None:
     assert all(arrived), f"{arrived.count(None)} of {STARTS} starts delivered nothing in {ONE_WAY_LIMIT} s"
 
 
+def has_seized_up(node: MeshNode) -> bool:
+    """Whether a Go node answers its operator, but not where that takes its session actors."""
+    assert node.admin("getself")["address"] == node.address
+    try:
+        node.admin("getsessions")
+    except TimeoutError:
+        return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("leaf_kind", "leaves"), [("0.5.14", 60), (OURS, 20)], ids=["go-leaves", "our-leaves"])
 def test_hub_with_all_pairs_at_once(lab: Lab, leaf_kind: str, leaves: int) -> None:
@@ -118,11 +133,16 @@ def test_hub_with_all_pairs_at_once(lab: Lab, leaf_kind: str, leaves: int) -> No
     for node in nodes:
         others = [other.address for other in nodes if other is not node]
         Traffic(node, "udp-send", PORT, int(HUB_LIMIT), 1.0, 100, *others)  # the lab ends it
-    missing, last = 0, 0.0
-    for listening in receivers:
+    last = 0.0
+    missing: Counter[tuple[MeshNode, MeshNode]] = Counter()
+    for node, listening in zip(nodes, receivers, strict=True):
         seen = listening.result()["received"]
-        missing += leaves - 1 - len(seen)
+        missing.update((other, node) for other in nodes if other is not node and other.address not in seen)
         last = max([last, *(entry["after"] for entry in seen.values())])
-    print(f"last pair after {last:.1f} s")
-    assert missing == 0, f"{missing} of {leaves * (leaves - 1)} one-way pairs delivered nothing in {HUB_LIMIT} s"
+    suspects = {node for pair in missing for node in pair if sum(node in other for other in missing) > SEIZED_GO_LEAVES}
+    seized = {node for node in suspects if node.kind != OURS and has_seized_up(node)}
+    print(f"last pair after {last:.1f} s; seized up: {[node.label for node in seized]}")
+    assert len(seized) <= SEIZED_GO_LEAVES
+    lost = [f"{a.label} -> {b.label}" for a, b in missing if a not in seized and b not in seized]
+    assert not lost, f"of {leaves * (leaves - 1)} one-way pairs these delivered nothing in {HUB_LIMIT} s: {lost}"
     assert hub.running
