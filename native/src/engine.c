@@ -101,6 +101,7 @@ void engine_detach_tun(struct engine *engine)
     watch_tun(engine, false);
     engine->tun_fd = -1;
     tun_detach(&engine->plane->tun);
+    plane_forget_waiting(engine->plane);
     engine->plane->tun.mtu = DEFAULT_MTU;
 }
 

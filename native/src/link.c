@@ -164,6 +164,31 @@ bool link_send_queued(struct link *link, const uint8_t *frame, size_t size, size
     return false;
 }
 
+static bool has_enough_to_do(struct link *link, double now)
+{
+    if (link->queue.count || !has_room(link))
+        return true;
+    return link->stream.fd >= 0 && !pace_allows(&link->pace, link->stream.fd, link->stream.written, now);
+}
+
+bool link_takes_own(struct link *link, size_t size, bool quiet, double now)
+{
+    if (!link->closed && has_enough_to_do(link, now)) {
+        if (!quiet || link->let_by + size > QUIET_ALLOWANCE)
+            return false;
+        link->let_by += size;
+        return true;
+    }
+    link->let_by = 0;
+    return true;
+}
+
+void link_note_own(struct link *link, size_t size)
+{
+    if (link->stream.fd >= 0)
+        pace_given(&link->pace, size, link->stream.written + stream_buffered(&link->stream));
+}
+
 static void give_to_carrier(struct link *link)
 {
     struct buffer *out = &link->stream.out;
@@ -198,9 +223,6 @@ void link_flush(struct link *link, double now)
         refill(link, now);
     }
     update_watch(link);
-    /* Not only on the kernel's word: what filled the link may have gone out just now, and then no word comes. */
-    if (!link->closed && !link->queue.count && has_room(link))
-        link->owner->drained(link->owner->self, link);
 }
 
 /* ---- inbound ---- */

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pace.h"
 #include "queue.h"
 #include "stream.h"
 #include "wire.h"
@@ -30,6 +31,7 @@ enum {
     WRITE_AHEAD_LIMIT = 1 << 17,  /* bytes that may wait for the kernel before frames go to the packet queue */
     MAX_DIRECT_BACKLOG = 1 << 20, /* unsent bytes at which a peer that does not read is cut off */
     MAX_LINK_EVENTS = 1 << 18,    /* bytes that may wait for the control plane before the link is read no further */
+    QUIET_ALLOWANCE = 1 << 13,    /* bytes of quiet flows that pass a link which has enough to do */
     MAX_FRAME_HEAD = MAX_UVARINT_SIZE + 1,
     LINK_ERROR_SIZE = 128,
 };
@@ -47,8 +49,6 @@ struct link_owner {
                          size_t size);
     /* The link has unwritten frames: call link_flush when the current input has been handled. */
     void (*dirty)(void *self, struct link *link);
-    /* After a flush: the link takes packets and none is queued. */
-    void (*drained)(void *self, struct link *link);
     /* What the link wants to be told of its descriptor has changed. */
     void (*watch)(void *self, struct link *link);
     /* Bytes for whoever carries a feed. */
@@ -63,6 +63,8 @@ struct link {
     struct buffer partial; /* the beginning of a frame whose end has not come */
     size_t wanted;         /* bytes that it takes before it is worth another look */
     struct packet_queue queue;
+    struct pace pace;        /* of what comes from our TUN */
+    size_t let_by;           /* quiet flows' bytes since it last took anything */
     uint64_t received, sent; /* bytes inside TLS */
     size_t handed;           /* feed: bytes that the carrier has not got rid of */
     size_t event_bytes;      /* of this link, which the control plane has not taken */
@@ -103,6 +105,14 @@ void link_send_direct(struct link *link, enum frame_type type, const uint8_t *pa
 /* Sends an encoded frame in turn; payload_size as the queue judges it. False when it had to be queued. */
 bool link_send_queued(struct link *link, const uint8_t *frame, size_t size, size_t payload_size,
                       const uint8_t source[KEY_SIZE], const uint8_t dest[KEY_SIZE], double now);
+
+/*
+ * Whether the link should be given `size` bytes more of what our own TUN has brought; not so while it is as busy as it
+ * can be, but for the first QUIET_ALLOWANCE bytes of `quiet` flows. Call link_note_own with the size of what it was given
+ * then. Frames sent in spite of it are sent or queued like any other.
+ */
+bool link_takes_own(struct link *link, size_t size, bool quiet, double now);
+void link_note_own(struct link *link, size_t size);
 
 /*
  * Writes what has been collected, then refills from the queue while the kernel takes it. Call it at the end of a batch,

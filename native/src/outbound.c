@@ -3,15 +3,13 @@
 #include <string.h>
 
 #include "plane.h"
-#include "segment.h"
 
-/* Hands a frame to the link; `from_tun` lets the TUN wait when the link is full. */
 static void send_frame(struct plane *plane, uint64_t link_id, const uint8_t *frame, size_t size, size_t payload_size,
                        const uint8_t *dest)
 {
     struct link *link = plane_link(plane, link_id);
-    if (link && !link_send_queued(link, frame, size, payload_size, plane->own_key, dest, plane->now))
-        plane->congested = link;
+    if (link)
+        link_send_queued(link, frame, size, payload_size, plane->own_key, dest, plane->now);
 }
 
 /* Our own packet ends here: addressed to ourselves, or nobody is nearer to where it should go. */
@@ -176,8 +174,7 @@ struct remote *plane_find_remote(const struct plane *plane, const uint8_t *packe
     return dest[0] == SUBNET_PREFIX ? table_get(&plane->remotes.by_subnet, dest) : NULL;
 }
 
-/* Finds where a packet should go; what cannot go there now is asked about. NULL: nothing more to do. */
-static struct remote *find_or_ask(struct plane *plane, const uint8_t *packet, size_t size)
+struct remote *plane_find_or_ask(struct plane *plane, const uint8_t *packet, size_t size)
 {
     bool lawful;
     struct remote *remote = plane_find_remote(plane, packet, size, &lawful);
@@ -188,8 +185,7 @@ static struct remote *find_or_ask(struct plane *plane, const uint8_t *packet, si
     return remote;
 }
 
-/* Sends a packet that lies in memory with HEADROOM bytes in front; returns as seal_and_send. */
-static size_t send_packet(struct plane *plane, struct remote *remote, uint8_t *packet, size_t size)
+size_t plane_send_packet(struct plane *plane, struct remote *remote, uint8_t *packet, size_t size)
 {
     uint8_t *message = packet - 1;
     *message = INNER_TRAFFIC;
@@ -202,84 +198,14 @@ static size_t send_packet(struct plane *plane, struct remote *remote, uint8_t *p
 
 void plane_send_ipv6(struct plane *plane, const uint8_t *packet, size_t size)
 {
-    struct remote *remote = size < MAX_MESSAGE ? find_or_ask(plane, packet, size) : NULL;
+    struct remote *remote = size < MAX_MESSAGE ? plane_find_or_ask(plane, packet, size) : NULL;
     uint8_t *memory = remote ? malloc(HEADROOM + 1 + size) : NULL;
     if (!memory)
         return;
     uint8_t *copy = memory + HEADROOM + 1;
     memcpy(copy, packet, size);
-    size_t head = send_packet(plane, remote, copy, size);
+    size_t head = plane_send_packet(plane, remote, copy, size);
     if (head)
         remote_keep(&plane->remotes, remote, copy - 1 - head, head + 1 + size);
     free(memory);
-}
-
-/* ---- what comes from the TUN ---- */
-
-enum { KEEP_WITHOUT_COPY = 1 << 13 }; /* payload bytes from which an exchange of buffers is cheaper than a copy */
-
-/* Keeps the sealed packet that lies at `packet` inside plane->packet. */
-static void keep_whole(struct plane *plane, struct remote *remote, const uint8_t *packet, size_t head, size_t size)
-{
-    const uint8_t *payload = packet - 1 - head;
-    size_t length = head + 1 + size;
-    if (length < KEEP_WITHOUT_COPY)
-        remote_keep(&plane->remotes, remote, payload, length);
-    else
-        remote_keep_memory(&plane->remotes, remote, &plane->packet, PACKET_ROOM, (size_t)(payload - plane->packet),
-                           length);
-}
-
-static void send_segments(struct plane *plane, struct remote *remote, struct segmenter *segmenter)
-{
-    uint8_t *piece = plane->segment + HEADROOM + 1;
-    size_t size, last = 0, head = 0;
-    while ((size = segmenter_next(segmenter, piece))) {
-        head = send_packet(plane, remote, piece, size);
-        last = size;
-        if (!remote->has_session)
-            return; /* one question is enough */
-    }
-    if (head)
-        remote_keep(&plane->remotes, remote, piece - 1 - head, head + 1 + last);
-}
-
-void plane_read_tun(struct plane *plane)
-{
-    struct tun *tun = &plane->tun;
-    size_t bytes = 0;
-    plane->congested = NULL;
-    for (int i = 0; i < TUN_BATCH && bytes < TUN_BATCH_BYTES && !plane->congested; i++) {
-        struct virtio_net_hdr header;
-        uint8_t *packet = plane->packet + HEADROOM + 1;
-        size_t size = tun_read(tun, packet, PACKET_ROOM - HEADROOM - 1, &header);
-        if (!size)
-            break;
-        bytes += size;
-        struct segmenter segmenter;
-        if (!segmenter_init(&segmenter, &header, packet, size))
-            continue;
-        const uint8_t *place;
-        if (segmenter_whole(&segmenter, &place, &size)) {
-            uint8_t *whole = packet + (place - packet);
-            struct remote *remote = find_or_ask(plane, whole, size);
-            size_t head = remote ? send_packet(plane, remote, whole, size) : 0;
-            if (head)
-                keep_whole(plane, remote, whole, head, size);
-            continue;
-        }
-        bool lawful;
-        struct remote *remote = plane_find_remote(plane, packet, size, &lawful);
-        if (remote) {
-            remote->last_used = plane->now;
-            send_segments(plane, remote, &segmenter);
-        } else if (lawful) {
-            size = segmenter_next(&segmenter, plane->segment + HEADROOM + 1);
-            plane_tell(plane, (struct event){.type = EVENT_DESTINATION_UNKNOWN}, plane->segment + HEADROOM + 1, size);
-        }
-    }
-    if (plane->congested && tun->fd >= 0) {
-        tun->paused_until = plane->now + TUN_PAUSE_LIMIT;
-        plane->watch_tun(plane->watcher, false);
-    }
 }

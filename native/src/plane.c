@@ -24,22 +24,6 @@ static void on_dirty(void *self, struct link *link)
     plane->dirty = link;
 }
 
-static void resume_tun(struct plane *plane)
-{
-    plane->congested = NULL;
-    if (plane->tun.paused_until != 0) {
-        plane->tun.paused_until = 0;
-        plane->watch_tun(plane->watcher, true);
-    }
-}
-
-static void on_drained(void *self, struct link *link)
-{
-    struct plane *plane = self;
-    if (plane->congested == link)
-        resume_tun(plane);
-}
-
 static void on_watch(void *self, struct link *link)
 {
     struct plane *plane = self;
@@ -97,7 +81,7 @@ struct plane *plane_new(const uint8_t key[KEY_SIZE], const uint8_t address[ADDRE
     tun_init(&plane->tun);
     plane->tun.mtu = DEFAULT_MTU;
     plane->events.wake = -1;
-    plane->owner = (struct link_owner){plane, on_frame, on_dirty, on_drained, on_watch, on_output};
+    plane->owner = (struct link_owner){plane, on_frame, on_dirty, on_watch, on_output};
     plane->watch_link = ignore_link;
     plane->watch_tun = ignore_tun;
     plane->fib = fib_new((const uint8_t *)"", 1);
@@ -130,6 +114,7 @@ void plane_free(struct plane *plane)
         link_free(link);
     table_free(&plane->links);
     free_dead(plane);
+    fair_clear(&plane->fair);
     remotes_free(&plane->remotes);
     fib_free(plane->fib);
     box_context_free(plane->box);
@@ -146,8 +131,6 @@ void plane_free(struct plane *plane)
 static void bury(struct plane *plane, struct link *link)
 {
     table_remove(&plane->links, &link->id);
-    if (plane->congested == link)
-        resume_tun(plane);
     link->closed = true;
     plane->watch_link(plane->watcher, link);
     link->next_dead = plane->dead;
@@ -177,7 +160,8 @@ void plane_check_link(struct plane *plane, struct link *link)
         report_end(plane, link);
 }
 
-void plane_settle(struct plane *plane)
+/* Gives the kernel what the links have collected, and the links what waits for them, until neither moves. */
+static void flush(struct plane *plane)
 {
     while (plane->dirty) {
         struct link *link = plane->dirty;
@@ -187,10 +171,20 @@ void plane_settle(struct plane *plane)
             link_flush(link, plane->now);
         plane_check_link(plane, link);
     }
+}
+
+void plane_settle(struct plane *plane)
+{
+    flush(plane);
+    if (!fair_is_empty(&plane->fair)) {
+        plane_send_waiting(plane);
+        flush(plane);
+    }
     if (plane->tun.error && plane->tun.fd >= 0) {
         struct event event = {.type = EVENT_TUN_FAILED, .number = (uint64_t)plane->tun.error, .detail = plane->tun_serial};
         plane->watch_tun(plane->watcher, false);
         tun_detach(&plane->tun);
+        plane_forget_waiting(plane);
         plane->tun.mtu = DEFAULT_MTU;
         events_push(&plane->events, event, NULL, 0);
     }
@@ -201,6 +195,8 @@ void plane_settle(struct plane *plane)
 double plane_next_timer(const struct plane *plane)
 {
     double next = plane->tun.paused_until;
+    if (plane->egress_at != 0 && (next == 0 || plane->egress_at < next))
+        next = plane->egress_at;
     const struct link *link;
     for (size_t place = 0; (link = table_next(&plane->links, &place));)
         if (link->timer_at != 0 && (next == 0 || link->timer_at < next))
@@ -210,8 +206,10 @@ double plane_next_timer(const struct plane *plane)
 
 double plane_timers(struct plane *plane)
 {
-    if (plane->tun.paused_until != 0 && plane->now >= plane->tun.paused_until)
-        resume_tun(plane);
+    if (plane->tun.paused_until != 0 && plane->now >= plane->tun.paused_until) {
+        plane->tun.paused_until = 0; /* what is read now pushes out what has waited longest */
+        plane->watch_tun(plane->watcher, true);
+    }
     struct link *link;
     struct link *ended = NULL;
     for (size_t place = 0; (link = table_next(&plane->links, &place));) {

@@ -4,8 +4,8 @@
  *
  * The way of one packet out of this node:
  *
- * 1. tun.c reads it; plane_send_ipv6 checks version and source and finds the remote by destination address or subnet;
- * 2. it is sealed in place with the remote's session keys (outbound.c);
+ * 1. tun.c reads it; it waits in the fair queue if its link has enough to do (egress.c);
+ * 2. version and source are checked, the remote is found by destination address or subnet, and it is sealed in place with the remote's session keys (outbound.c);
  * 3. our coordinates and the remote's go directly in front of it, and the frame to the link that the fib names;
  *
  * and in: a Traffic frame is routed again where it lies in the read buffer; if nobody is nearer and it is for us, it is
@@ -22,6 +22,7 @@
 
 #include "box.h"
 #include "events.h"
+#include "fair.h"
 #include "fib.h"
 #include "link.h"
 #include "remote.h"
@@ -38,7 +39,8 @@ enum {
     PACKET_ROOM = HEADROOM + MAX_TUN_PACKET + 1 + 512, /* of a buffer that takes any packet of the TUN */
 };
 
-#define TUN_PAUSE_LIMIT 0.05 /* seconds for which a congested link may hold up the reading of the TUN */
+#define TUN_PAUSE_LIMIT 0.05 /* seconds for which a full fair queue may hold up the reading of the TUN */
+#define EGRESS_RETRY 0.0005  /* seconds after which packets that no link would take are offered again, at the latest */
 #define TELL_AGAIN 0.1       /* seconds after which a question about one remote is asked again */
 
 struct plane {
@@ -54,9 +56,10 @@ struct plane {
     struct link *dead;  /* closed, to be freed when nobody is inside them any more */
     struct link_owner owner;
     struct link *input;     /* the link whose frames are being handled, or NULL */
-    struct link *congested; /* the link that had to queue the last packet of the TUN, while it is full */
     struct box_context *box;
     struct tun tun;
+    struct fair_queue fair; /* packets of the TUN that no link takes yet */
+    double egress_at;       /* when to offer them again; 0: none waits */
     uint64_t tun_serial;    /* counts TUNs, so that late news of one is not taken for news of the next */
     uint64_t generations;   /* counts installed session keys, over all remotes */
     size_t unopened;        /* packets that did not open, since events were taken */
@@ -120,11 +123,28 @@ void plane_send_ipv6(struct plane *plane, const uint8_t *packet, size_t size);
 /* The remote that an IPv6 packet should go to: NULL and *lawful if its key is not known; not lawful: drop it. */
 struct remote *plane_find_remote(const struct plane *plane, const uint8_t *packet, size_t size, bool *lawful);
 
-/* Reads a batch of packets from the TUN and sends them. */
-void plane_read_tun(struct plane *plane);
+/* As plane_find_remote; a packet to a node that is not known yet is asked about. NULL: nothing more to do. */
+struct remote *plane_find_or_ask(struct plane *plane, const uint8_t *packet, size_t size);
+
+/*
+ * Seals and sends a packet that lies in memory with HEADROOM + 1 free bytes in front. Returns the bytes that its session
+ * header takes there, in front of the one byte of its type; 0 when it did not come to that.
+ */
+size_t plane_send_packet(struct plane *plane, struct remote *remote, uint8_t *packet, size_t size);
 
 /* Sends again what was last sent along a path that has changed. */
 void plane_send_kept(struct plane *plane, struct remote *remote);
+
+/* ---- what comes from the TUN (egress.c) ---- */
+
+/* Reads a batch of packets from the TUN, and sends what the links take. */
+void plane_read_tun(struct plane *plane);
+
+/* Sends of what waits as much as the links take now. */
+void plane_send_waiting(struct plane *plane);
+
+/* Forgets what waits. */
+void plane_forget_waiting(struct plane *plane);
 
 /* ---- inbound (inbound.c) ---- */
 

@@ -165,8 +165,10 @@ static size_t send_parts(struct stream *stream, struct iovec *parts, size_t coun
 {
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
     ssize_t sent = sendmsg(stream->fd, &message, MSG_NOSIGNAL);
-    if (sent >= 0)
+    if (sent >= 0) {
+        stream->written += (uint64_t)sent;
         return (size_t)sent;
+    }
     if (!would_block(errno)) {
         stream->write_error = errno;
         buffer_free(&stream->out);

@@ -33,6 +33,7 @@ struct stream {
     struct buffer cipher;  /* the beginning of a TLS record whose end has not come */
     struct buffer pending; /* plain bytes that are not worth a record yet */
     struct buffer out;     /* bytes for the kernel */
+    uint64_t written;      /* bytes that the kernel has taken */
     int write_error;       /* errno of a failed write, else 0 */
     int read_error;        /* errno of what ended the reading, else 0; with TLS see tls_reason */
     bool failed_in_write;  /* the errno to report is that of a write */

@@ -74,12 +74,6 @@ static void on_dirty(void *self, struct link *link)
     run.is_dirty = true;
 }
 
-static void on_drained(void *self, struct link *link)
-{
-    (void)self;
-    CHECK(!link->queue.count);
-}
-
 static void on_watch(void *self, struct link *link)
 {
     (void)self;
@@ -94,7 +88,7 @@ static void on_output(void *self, struct link *link, const uint8_t *data, size_t
     run.handed += size;
 }
 
-static const struct link_owner owner = {&run, on_frame, on_dirty, on_drained, on_watch, on_output};
+static const struct link_owner owner = {&run, on_frame, on_dirty, on_watch, on_output};
 
 /* ---- in ---- */
 

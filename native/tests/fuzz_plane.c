@@ -467,6 +467,7 @@ static void switch_tun(struct node *node)
         close(node->tun);
         node->tun = -1;
         tun_detach(tun);
+        plane_forget_waiting(node->plane);
         tun->mtu = DEFAULT_MTU;
         return;
     }

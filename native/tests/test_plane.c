@@ -326,39 +326,97 @@ static void test_ends(void)
     close_line();
 }
 
+/* Lets the TUN of `a` bring a UDP packet to c from a port, and a read it. */
+static void tun_brings(int fd, uint8_t port, size_t size)
+{
+    uint8_t packet[1400];
+    make_packet(packet, a.address, c.address, size - IPV6_HEADER_SIZE);
+    packet[6] = 17;
+    packet[IPV6_HEADER_SIZE] = port;
+    CHECK(send(fd, packet, size, 0) == (ssize_t)size);
+    plane_read_tun(a.plane);
+    plane_settle(a.plane);
+}
+
+/* The port of the next packet that has reached c. */
+static uint8_t port_received(void)
+{
+    const uint8_t *data;
+    expect(&c, EVENT_IPV6_RECEIVED, &data);
+    return data[IPV6_HEADER_SIZE];
+}
+
 static void test_tun_waits(void)
 {
-    /* A link that is full holds up the TUN, for a moment or until it has drained. */
     open_line();
     know(&a, &c);
+    know(&c, &a);
     int ends[2];
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends) == 0);
     CHECK(tun_attach(&a.plane->tun, ends[0], 1400));
-    uint8_t packet[1400];
-    size_t size = make_packet(packet, a.address, c.address, sizeof packet - IPV6_HEADER_SIZE);
     struct link *link = plane_link(a.plane, 1);
-    for (int round = 0; round < 2; round++) {
-        link->handed = WRITE_AHEAD_LIMIT;
-        CHECK(send(ends[1], packet, size, 0) == (ssize_t)size && send(ends[1], packet, size, 0) == (ssize_t)size);
-        plane_read_tun(a.plane);
-        plane_settle(a.plane);
-        CHECK(a.plane->tun.paused_until == a.plane->now + TUN_PAUSE_LIMIT && link->queue.count == 1);
-        if (round) {
-            a.plane->now += TUN_PAUSE_LIMIT;
-            plane_timers(a.plane);
-            CHECK(link->queue.count == 1);
-        } else {
-            link->handed = 0;
-            link_flush(link, a.plane->now);
-            CHECK(!link->queue.count);
-        }
-        CHECK(a.plane->tun.paused_until == 0);
+    /* While the link has enough to do, packets wait, flow by flow; nothing goes to the queue that drops. */
+    link->handed = WRITE_AHEAD_LIMIT;
+    for (int i = 0; i < 7; i++)
+        tun_brings(ends[1], 1, 1200);
+    CHECK(a.plane->fair.count == 1 && !a.plane->tun.paused_until); /* QUIET_ALLOWANCE is six of them */
+    CHECK(link->queue.count == 6);
+    CHECK(a.plane->egress_at == a.plane->now + EGRESS_RETRY && plane_next_timer(a.plane) == a.plane->egress_at);
+    tun_brings(ends[1], 1, 1200);
+    tun_brings(ends[1], 2, 100); /* a quiet flow passes */
+    CHECK(a.plane->fair.count == 2 && link->queue.count == 7);
+    tun_brings(ends[1], 3, 1000); /* ... but not many bytes of them */
+    CHECK(a.plane->fair.count == 3 && link->queue.count == 7);
+    link->handed = 0;
+    link_flush(link, a.plane->now);
+    plane_settle(a.plane);
+    CHECK(fair_is_empty(&a.plane->fair) && !link->queue.count && a.plane->egress_at == 0);
+    carry();
+    for (int i = 0; i < 6; i++)
+        CHECK(port_received() == 1);
+    CHECK(port_received() == 2 && port_received() == 3 && port_received() == 1 && port_received() == 1);
+    expect_nothing(&c);
+    /* A link that is gone lets go what waits for it: there is no way, and the control plane hears of it. */
+    link->handed = WRITE_AHEAD_LIMIT;
+    for (int i = 0; i < 9; i++)
+        tun_brings(ends[1], 1, 1200);
+    CHECK(a.plane->fair.count == 3);
+    plane_remove_path(a.plane, c.key);
+    plane_settle(a.plane);
+    CHECK(fair_is_empty(&a.plane->fair));
+    carry();
+    for (int i = 0; i < 3; i++)
+        expect(&a, EVENT_PATH_MISSING, NULL);
+    CHECK(plane_set_path(a.plane, c.key, (const uint8_t *)"\1\2", 3));
+    link->handed = 0;
+    link_flush(link, a.plane->now);
+    carry();
+    while (buffer_size(&c.seen))
+        expect(&c, EVENT_IPV6_RECEIVED, NULL);
+
+    /* When all room is taken the TUN waits too, and only when that has lasted does the heaviest flow pay. */
+    link->handed = WRITE_AHEAD_LIMIT;
+    while (!a.plane->tun.paused_until)
+        tun_brings(ends[1], 1, 1200);
+    CHECK(fair_is_full(&a.plane->fair) && !a.plane->fair.dropped);
+    CHECK(a.plane->tun.paused_until == a.plane->now + TUN_PAUSE_LIMIT);
+    a.plane->now += TUN_PAUSE_LIMIT;
+    plane_timers(a.plane);
+    CHECK(a.plane->tun.paused_until == 0);
+    size_t count = a.plane->fair.count;
+    tun_brings(ends[1], 1, 1200);
+    CHECK(a.plane->fair.dropped == 1 && a.plane->fair.count == count && a.plane->tun.paused_until);
+    link->handed = 0;
+    plane_settle(a.plane);
+    CHECK(!a.plane->tun.paused_until && a.plane->fair.count < count);
+    carry();
+    while (!fair_is_empty(&a.plane->fair)) {
         link->handed = 0;
-        plane_read_tun(a.plane);
         plane_settle(a.plane);
-        link_flush(link, a.plane->now);
-        CHECK(a.plane->tun.paused_until == 0 && !link->queue.count);
+        carry();
     }
+    while (buffer_size(&c.seen))
+        expect(&c, EVENT_IPV6_RECEIVED, NULL);
     /* A device that is gone is told of once, and everything else goes on. */
     close(ends[0]);
     plane_read_tun(a.plane);
