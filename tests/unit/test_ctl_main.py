@@ -108,6 +108,22 @@ def test_a_reader_that_goes_away_is_no_error_to_print(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+def test_closed_standard_streams_are_no_crash(tmp_path: Path) -> None:
+    with serving(tmp_path / "s", answering(success(NODE))) as (endpoint, _):
+        for redirection, expected in (("2>&-", (0, True)), (">&-", (1, False)), (">&- 2>&-", (1, False))):
+            done = subprocess.run(
+                f"{sys.executable} -m yggpy.ctl -endpoint={endpoint} getSelf ignored {redirection}",
+                shell=True,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert (done.returncode, "Build name:" in done.stdout) == expected
+            assert "Traceback" not in done.stderr
+            assert ("standard output is closed" in done.stderr) == (redirection == ">&-")
+
+
 def test_it_starts_without_the_nodes_heavy_modules(tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text("AdminListen: tcp://127.0.0.1:1")

@@ -23,7 +23,12 @@ __all__ = ["LOCAL_COMMANDS", "Invocation", "LocalCommand", "find_local", "write"
 
 
 def write(text: str) -> None:
-    """Write to standard output in UTF-8, whatever the locale: tables have lines that ASCII has not."""
+    """Write to standard output in UTF-8, whatever the locale: tables have lines that ASCII has not.
+
+    Raises ``CtlError`` when there is no standard output, and ``OSError`` when it takes nothing.
+    """
+    if sys.stdout is None:
+        raise CtlError("standard output is closed, so nothing can be shown")
     sys.stdout.flush()
     sys.stdout.buffer.write(text.encode("utf-8", "replace"))
     sys.stdout.flush()

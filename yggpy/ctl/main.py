@@ -58,10 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         parsed = flags.parse(sys.argv[1:] if argv is None else argv)
     except HelpRequestedError:
-        write(_usage(flags))
-        return 0
+        parsed = flags.parse([])  # without a command it explains itself
     except FlagError as error:
-        sys.stderr.write(f"{printable(str(error))}\n{_usage(flags)}")
+        _to_stderr(f"{printable(str(error))}\n{_usage(flags)}")
         return 2
     try:
         return _run(flags, parsed)
@@ -121,4 +120,9 @@ def _pass_on(invocation: Invocation, command: str) -> int:
 
 def _complain(message: str) -> None:
     """Print one line to standard error."""
-    sys.stderr.write(f"{PROGRAM}: {printable(message)}\n")
+    _to_stderr(f"{PROGRAM}: {printable(message)}\n")
+
+
+def _to_stderr(text: str) -> None:
+    if sys.stderr is not None:  # a script may have closed it
+        sys.stderr.write(text)
