@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yggpy.errors import PeerUriError
-from yggpy.links.uri import LinkUri, parse_duration, split_host_port
-from yggpy.links.url import parse_query
+from yggpy.links.uri import LinkUri, parse_duration
+from yggpy.links.url import parse_query, split_host_port
 
 PIECES = ["tcp", "TLS", "://", ":", "/", "//", "?", "#", "@", "[", "]", "%25", "%zz", "%ff", "::1", "fe80::1", "&", "="]
 OPTIONS = ["key", "priority", "password", "maxbackoff", "sni", "1h", "256", "0", "+", ";", "\n", "é", "*"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from yggpy.errors import PeerUriError
-from yggpy.links.uri import LinkOptions, LinkUri, parse_duration, split_host_port
-from yggpy.links.url import MAX_URL_LENGTH, go_quote, parse_query
+from yggpy.links.uri import LinkOptions, LinkUri, parse_duration
+from yggpy.links.url import MAX_URL_LENGTH, go_quote, parse_query, split_host_port
 
 # (URI, error), from the admin socket of a live node; parse errors there begin with "unable to parse peering URI: ".
 PARSE_ERRORS = [

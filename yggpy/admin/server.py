@@ -23,8 +23,7 @@ from typing import Any
 from yggpy.admin.commands import AdminNode, CommandRegistry, node_commands
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
 from yggpy.errors import PeerUriError, YggpyError
-from yggpy.links.uri import split_host_port
-from yggpy.links.url import parse_url
+from yggpy.links.url import parse_url, split_host_port
 
 __all__ = ["MAX_CLIENTS", "AdminError", "AdminServer"]
 

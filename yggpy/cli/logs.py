@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass
 from logging.handlers import SysLogHandler
 
+from yggpy.printable import CONTROL_ESCAPES
+
 __all__ = ["NOTICE", "TRACE", "LogSetup", "configure_logging"]
 
 TRACE = 5
@@ -28,8 +30,6 @@ LEVELS = {
 }
 _SYSLOG_SOCKET = "/dev/log"
 _TIME_FORMAT = "%Y/%m/%d %H:%M:%S"
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x09}
-_CONTROLS |= {0x0A: "\\n", 0x0D: "\\r"}
 
 
 class _Formatter(logging.Formatter):
@@ -38,10 +38,10 @@ class _Formatter(logging.Formatter):
         self._with_traceback = with_traceback
 
     def format(self, record: logging.LogRecord) -> str:
-        record.message = record.getMessage().rstrip("\n").translate(_CONTROLS)
+        record.message = record.getMessage().rstrip("\n").translate(CONTROL_ESCAPES)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None and not self._with_traceback:
-            record.message += f": {type(error).__name__}: {str(error).translate(_CONTROLS)}"
+            record.message += f": {type(error).__name__}: {str(error).translate(CONTROL_ESCAPES)}"
         if self.usesTime():
             record.asctime = self.formatTime(record, self.datefmt)
         line = self.formatMessage(record)

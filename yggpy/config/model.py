@@ -13,29 +13,22 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from yggpy.config.files import DEFAULT_ADMIN_LISTEN
 from yggpy.errors import ConfigError
 from yggpy.keys import PUBLIC_KEY_SIZE, PrivateKey
 from yggpy.version import BUILD_NAME, build_version
 
 __all__ = [
-    "DEFAULT_ADMIN_LISTEN",
-    "DEFAULT_CONFIG_FILE",
     "DEFAULT_IF_MTU",
     "DEFAULT_IF_NAME",
-    "MAX_CONFIG_SIZE",
     "MAX_NODE_INFO_SIZE",
     "Config",
     "MulticastInterface",
     "default_multicast_interfaces",
 ]
 
-DEFAULT_ADMIN_LISTEN = "unix:///var/run/yggdrasil.sock"
-DEFAULT_CONFIG_FILE = "/etc/yggdrasil.conf"
-"""Where ``yggdrasilctl`` looks for ``AdminListen`` when it is not told an endpoint."""
 DEFAULT_IF_NAME = "auto"
 DEFAULT_IF_MTU = 65535
-MAX_CONFIG_SIZE = 4 << 20
-"""Bytes of a configuration file; a longer one is refused, since it is something else given by mistake."""
 MAX_NODE_INFO_SIZE = 16384
 """Bytes of the node info's JSON; with more the node does not start (section 10)."""
 

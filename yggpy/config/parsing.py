@@ -10,7 +10,6 @@ what it leaves out from the default entry (Beacon and Listen are true there); la
 from __future__ import annotations
 
 import binascii
-import codecs
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,13 +18,14 @@ from itertools import chain, repeat
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from yggpy.config.files import decode_text
 from yggpy.config.hjson import ANY, TEXT, HjsonValue, Number, Shape, read_hjson
-from yggpy.config.model import MAX_CONFIG_SIZE, Config, MulticastInterface, default_multicast_interfaces
+from yggpy.config.model import Config, MulticastInterface, default_multicast_interfaces
 from yggpy.config.pem import read_private_key
 from yggpy.errors import ConfigError
 from yggpy.keys import PrivateKey
 
-__all__ = ["decode_text", "parse_config"]
+__all__ = ["parse_config"]
 
 _MAX_UINT64_DIGITS = 20
 _EXACT_INTEGERS = 1e21
@@ -36,14 +36,6 @@ _T = TypeVar("_T")
 def parse_config(data: bytes) -> Config:
     """Read a configuration; see ``Config.from_bytes``. Raises ``ConfigError``."""
     return _build(read_hjson(decode_text(data), _CONFIG_SHAPE))
-
-
-def decode_text(data: bytes) -> str:
-    """Return a configuration file's text: UTF-8, or UTF-16 with a byte order mark. Broken characters become U+FFFD."""
-    if len(data) > MAX_CONFIG_SIZE:
-        raise ConfigError(f"longer than {MAX_CONFIG_SIZE} bytes; this is not a configuration")
-    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return data.decode("utf-16" if utf16 else "utf-8-sig", "replace")
 
 
 # -- values ------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from yggpy.datapath.base import ByteStream
 from yggpy.datapath.socktext import IO_TIMEOUT, error_text, join_host_port, operation_error
 from yggpy.links.interfaces import Interface, IpAddress, find_interface, source_address
 from yggpy.links.resolve import Resolver, TransportError
-from yggpy.links.uri import split_host_port
+from yggpy.links.url import split_host_port
 
 __all__ = ["DIAL_TIMEOUT", "connect_udp", "dial_each", "dial_tcp", "is_suitable", "peer_host_and_port"]
 

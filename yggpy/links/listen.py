@@ -16,7 +16,7 @@ from yggpy.datapath.base import ByteStream
 from yggpy.datapath.socktext import join_host_port, operation_error, sockaddr_text
 from yggpy.links.interfaces import IpAddress
 from yggpy.links.resolve import Resolver, TransportError, as_address
-from yggpy.links.uri import split_host_port
+from yggpy.links.url import split_host_port
 
 __all__ = [
     "BACKLOG",

@@ -20,7 +20,8 @@ from yggpy.links.dial import dial_tcp
 from yggpy.links.handshake import HANDSHAKE_TIMEOUT
 from yggpy.links.resolve import TransportError
 from yggpy.links.transports import SOCKS_LISTENER, Acceptor, TransportContext
-from yggpy.links.uri import LinkOptions, LinkUri, split_host_port
+from yggpy.links.uri import LinkOptions, LinkUri
+from yggpy.links.url import split_host_port
 
 __all__ = ["PROXY_TIMEOUT", "SocksTransport", "tunnel"]
 

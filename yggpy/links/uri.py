@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from yggpy.errors import PeerUriError
 from yggpy.keys import PUBLIC_KEY_SIZE
-from yggpy.links.url import Url, parse_query, parse_url
+from yggpy.links.url import Url, parse_query, parse_url, split_host_port
 from yggpy.wire.handshake import MAX_PASSWORD
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "LinkUri",
     "NotConfiguredError",
     "parse_duration",
-    "split_host_port",
 ]
 
 DEFAULT_MAX_BACKOFF = 4096.0
@@ -193,30 +192,6 @@ def parse_duration(text: str) -> float:
     if not body or position < len(body) or total > _MAX_NANOSECONDS:
         raise ValueError(f"invalid duration {text!r}")
     return float(sign * total / 10**9)
-
-
-def split_host_port(text: str) -> tuple[str, str]:
-    """Split ``host:port`` or ``[host]:port``; raises ``ValueError`` with Go's words (``address X: missing port …``)."""
-    where = f"address {text}: " if text else ""
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket:
-            raise ValueError(where + "missing ']' in address")
-        if not rest.startswith(":"):
-            raise ValueError(where + "missing port in address")
-        port = rest[1:]
-        if ":" in port:
-            raise ValueError(where + "too many colons in address")
-    else:
-        host, colon, port = text.rpartition(":")
-        if not colon:
-            raise ValueError(where + "missing port in address")
-        if ":" in host:
-            raise ValueError(where + "too many colons in address")
-    for bracket in "[]":
-        if bracket in host or bracket in port:
-            raise ValueError(where + f"unexpected '{bracket}' in address")
-    return host, port
 
 
 def _is_ip(text: str) -> bool:

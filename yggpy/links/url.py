@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 from yggpy.errors import PeerUriError
 
-__all__ = ["MAX_URL_LENGTH", "Url", "go_quote", "parse_query", "parse_url"]
+__all__ = ["MAX_URL_LENGTH", "Url", "go_quote", "parse_query", "parse_url", "split_host_port"]
 
 MAX_URL_LENGTH = 4096
 """Characters of the longest URI that is looked at; far more than any peering needs."""
@@ -301,3 +301,27 @@ def parse_query(query: bytes) -> dict[str, list[bytes]]:
             continue
         values.setdefault(key, []).append(decoded)
     return values
+
+
+def split_host_port(text: str) -> tuple[str, str]:
+    """Split ``host:port`` or ``[host]:port``; raises ``ValueError`` with Go's words (``address X: missing port …``)."""
+    where = f"address {text}: " if text else ""
+    if text.startswith("["):
+        host, bracket, rest = text[1:].partition("]")
+        if not bracket:
+            raise ValueError(where + "missing ']' in address")
+        if not rest.startswith(":"):
+            raise ValueError(where + "missing port in address")
+        port = rest[1:]
+        if ":" in port:
+            raise ValueError(where + "too many colons in address")
+    else:
+        host, colon, port = text.rpartition(":")
+        if not colon:
+            raise ValueError(where + "missing port in address")
+        if ":" in host:
+            raise ValueError(where + "too many colons in address")
+    for bracket in "[]":
+        if bracket in host or bracket in port:
+            raise ValueError(where + f"unexpected '{bracket}' in address")
+    return host, port

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from yggpy.errors import PeerUriError
 from yggpy.links.interfaces import IpAddress
 from yggpy.links.resolve import TransportError, as_address
-from yggpy.links.uri import split_host_port
-from yggpy.links.url import parse_url
+from yggpy.links.url import parse_url, split_host_port
 
 __all__ = ["WebProxy", "web_proxy"]
 

@@ -1,0 +1,102 @@
+"""What ``yggpy-ctl`` does itself, beside passing a command on to the node.
+
+Such a command gets an ``Invocation`` and returns the program's exit code. To add one, put it into ``LOCAL_COMMANDS``;
+what only it needs is imported where it runs, so that no other command waits for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from yggpy.admin.jsontext import EncodableJson, encode_json
+from yggpy.ctl.answers import Entry
+from yggpy.ctl.client import AdminConnection, Answer
+from yggpy.ctl.endpoint import FoundEndpoint
+from yggpy.ctl.errors import CtlError
+from yggpy.ctl.tables import Table, render_table
+from yggpy.printable import printable
+
+__all__ = ["LOCAL_COMMANDS", "Invocation", "LocalCommand", "find_local", "write"]
+
+
+def write(text: str) -> None:
+    """Write to standard output in UTF-8, whatever the locale: tables have lines that ASCII has not.
+
+    Raises ``CtlError`` when there is no standard output, and ``OSError`` when it takes nothing.
+    """
+    if sys.stdout is None:
+        raise CtlError("standard output is closed, so nothing can be shown")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+    sys.stdout.flush()
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One run of the program: what was asked of it, and the means to answer."""
+
+    found: FoundEndpoint
+    arguments: dict[str, str] = field(default_factory=dict)
+    json: bool = False
+    borders: bool = True
+
+    def connection(self) -> AdminConnection:
+        """Return a connection to the node, not yet made. Use it in ``with``."""
+        return AdminConnection(self.found.endpoint, origin=self.found.origin)
+
+    def ask(self, name: str, arguments: dict[str, str] | None = None) -> Answer:
+        """Put one question to the node. Raises ``CtlError``."""
+        with self.connection() as connection:
+            return connection.request(name, arguments)
+
+    def show(self, output: Table | str) -> None:
+        """Print a table, or a line of text."""
+        write(render_table(output, borders=self.borders) if isinstance(output, Table) else f"{output}\n")
+
+    def show_json(self, value: EncodableJson) -> None:
+        """Print ``value`` as the Go node's tools spell JSON."""
+        write(encode_json(value).decode())
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCommand:
+    """A command of the program's own. ``run`` returns the exit code and may raise ``CtlError``."""
+
+    name: str
+    summary: str
+    run: Callable[[Invocation], int]
+
+
+def _health(invocation: Invocation) -> int:
+    """Judge the node in one line, for service managers and monitoring."""
+    try:
+        peers = Entry(invocation.ask("getPeers").value()).entries("peers")
+        up = sum(peer.flag("up") for peer in peers)
+    except CtlError as error:
+        return _verdict(invocation, False, str(error), {})
+    if not peers:
+        reason = "the node answers; it has no peers, and none are configured"
+    elif up:
+        reason = f"the node answers; {up} of {len(peers)} peers up"
+    else:
+        reason = f"none of {len(peers)} peers is up; yggpy-ctl getPeers tells why"
+    return _verdict(invocation, bool(up) or not peers, reason, {"peers": len(peers), "up": up})
+
+
+def _verdict(invocation: Invocation, healthy: bool, reason: str, figures: dict[str, Any]) -> int:
+    if invocation.json:
+        invocation.show_json({"healthy": healthy, "reason": reason, **figures})
+    else:
+        invocation.show(f"{'healthy' if healthy else 'unhealthy'}: {printable(reason)}")
+    return 0 if healthy else 1
+
+
+LOCAL_COMMANDS = (LocalCommand("health", "exit code 0 if the node answers and has a peer up, or needs none", _health),)
+
+
+def find_local(name: str) -> LocalCommand | None:
+    """Return the program's own command of that name, without regard to case as for the node's."""
+    return next((command for command in LOCAL_COMMANDS if command.name.lower() == name.lower()), None)
