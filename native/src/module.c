@@ -13,6 +13,7 @@
 
 #include "certificate.h"
 #include "engine.h"
+#include "module_genkeys.h"
 
 static PyObject *tls_error; /* TlsError(reason) */
 
@@ -924,6 +925,7 @@ static PyObject *py_make_certificate(PyObject *module, PyObject *args)
 static PyMethodDef functions[] = {
     {"make_certificate", py_make_certificate, METH_VARARGS, "Certificate and key, both PEM, for (seed, common name)."},
     {"box_implementation", box_name, METH_NOARGS, "Which Salsa20 this CPU runs: avx512, avx2 or portable."},
+    GENKEYS_FUNCTIONS,
     {NULL, NULL, 0, NULL},
 };
 

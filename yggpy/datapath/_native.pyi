@@ -1,4 +1,4 @@
-"""The data plane in C (``native/src``). Only ``native.py`` and ``native_streams.py`` beside this file use it.
+"""The data plane in C (``native/src``). ``native.py`` and ``native_streams.py`` use it.
 
 Times are seconds on the clock of ``yggpy.clock``; -1.0 means never and 0.0 that nothing is due. Keys have 32 bytes;
 paths are in wire form (protocol section 3.1). Wrong sizes raise ``ValueError``, a closed engine ``RuntimeError``.
@@ -68,9 +68,7 @@ class Engine:
     def carried(self, link_id: int, released: int, /) -> None: ...
     def close_link(self, link_id: int, /) -> None: ...
     def send_direct(self, link_id: int, frame_type: int, payload: bytes, /) -> None: ...
-    def send_queued(
-        self, link_id: int, frame_type: int, payload: bytes, source: bytes, dest: bytes, /
-    ) -> None: ...
+    def send_queued(self, link_id: int, frame_type: int, payload: bytes, source: bytes, dest: bytes, /) -> None: ...
     def link_counters(self, link_id: int, /) -> tuple[int, int, int, int]: ...
     def set_fib(self, self_path: bytes, links: Sequence[FibEntry], /) -> None: ...
     def set_path(self, dest: bytes, path: bytes, /) -> None: ...
@@ -107,3 +105,13 @@ class Engine:
 def box_implementation() -> str: ...
 def make_certificate(seed: bytes, common_name: str, /) -> tuple[bytes, bytes]:
     """Return the self-signed certificate of an ed25519 key, and the key, both PEM. Raises ``TlsError``."""
+
+def search_keys(public_key: bytes, batches: int, /) -> tuple[bytes, bytes] | None:
+    """Try ``batches`` times 512 fresh keys, without the interpreter's lock; return (seed, public key) of the lowest.
+
+    None when none is lower than ``public_key``. Raises ``OSError`` (no randomness) and ``RuntimeError`` (the machine
+    computes wrongly).
+    """
+
+def key_coordinates(seeds: bytes, /) -> bytes:
+    """Return the public keys, each with its last bit 0, of 512 seeds of 32 bytes. For tests."""
