@@ -26,8 +26,19 @@ from yggpy.core import Core, DatapathFactory
 from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkCounters, LinkEnd
 from yggpy.datapath.choice import choose_datapath
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
+from yggpy.firewall import Ruleset
+from yggpy.firewall.flows import MAX_FLOWS
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
-from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.status import (
+    FirewallStatus,
+    MulticastStatus,
+    PathStatus,
+    PeerStatus,
+    SelfStatus,
+    SessionStatus,
+    TreeEntry,
+    TunStatus,
+)
 from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
 from yggpy.wire.session import MAX_MESSAGE
 
@@ -169,6 +180,7 @@ class Node:
         self._datagrams: _Inbox[tuple[bytes, bytes]] = _Inbox()
         self._packets: _Inbox[bytes] = _Inbox()
         self._sent_in_turn = 0
+        self._rule_names: tuple[str, ...] = ()
         self._closed = False
 
     # -- life --------------------------------------------------------------------------------------------
@@ -227,6 +239,7 @@ class Node:
             logger=self._log,
             clock=self._scheduler.now,
         )
+        self.set_firewall(config.firewall_rules())
         self._core.start()
         self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
         for uri in config.listen:
@@ -319,6 +332,15 @@ class Node:
             self._core.close()
         self._datagrams.close()
         self._packets.close()
+
+    def set_firewall(self, rules: Ruleset | None) -> None:
+        """Let in only what ``rules`` allow and what answers this machine; None lets in everything.
+
+        It judges IPv6 packets for this node, TUN or not, and neither datagrams nor transit. Flows survive a change of
+        rules.
+        """
+        self.core.datapath.set_firewall(rules)
+        self._rule_names = () if rules is None else rules.names
 
     # -- peers -------------------------------------------------------------------------------------------
 
@@ -492,6 +514,23 @@ class Node:
         if self._tun is None:
             return TunStatus(enabled=False)
         return TunStatus(enabled=True, name=self._tun.name, mtu=self._tun.mtu)
+
+    def status_firewall(self) -> FirewallStatus | None:
+        """``getFirewall``; None without one."""
+        counters = self.core.datapath.firewall_counters()
+        if counters is None:
+            return None
+        return FirewallStatus(
+            MAX_FLOWS,
+            counters.flows,
+            counters.evicted,
+            counters.established,
+            counters.errors,
+            counters.fragments,
+            counters.denied,
+            counters.malformed,
+            list(zip(self._rule_names, counters.allowed, strict=True)),
+        )
 
     def status_multicast(self) -> list[MulticastStatus]:
         """``getMulticastInterfaces``, by name."""

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MulticastStatus", "PathStatus", "PeerStatus", "SelfStatus", "SessionStatus", "TreeEntry", "TunStatus"]
+__all__ = [
+    "FirewallStatus",
+    "MulticastStatus",
+    "PathStatus",
+    "PeerStatus",
+    "SelfStatus",
+    "SessionStatus",
+    "TreeEntry",
+    "TunStatus",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,24 @@ class TunStatus:
     enabled: bool
     name: str = ""
     mtu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallStatus:
+    """``getFirewall``: counts of packets, but for the flows."""
+
+    max_flows: int
+    flows: int
+    evicted: int
+    """Flows that had to make room for others."""
+    established: int
+    errors: int
+    fragments: int
+    denied: int
+    malformed: int
+    """Denied because they cannot be read; part of ``denied``."""
+    rules: list[tuple[str, int]]
+    """Name of each rule, and how many packets it has let in."""
 
 
 @dataclass(frozen=True, slots=True)

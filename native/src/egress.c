@@ -60,6 +60,8 @@ static void send_read(struct plane *plane, const struct virtio_net_hdr *header, 
     }
     bool lawful;
     struct remote *remote = plane_find_remote(plane, packet, size, &lawful);
+    if (lawful && plane->firewall)
+        firewall_outbound(plane->firewall, packet, size, plane->now);
     if (remote) {
         remote->last_used = plane->now;
         send_segments(plane, remote, &segmenter);

@@ -86,6 +86,8 @@ static void deliver_ipv6(struct plane *plane, struct remote *remote, uint8_t *pa
     remote->last_used = plane->now;
     if (memcmp(packet + 8, remote->address, ADDRESS_SIZE) != 0 && memcmp(packet + 8, remote->subnet, SUBNET_SIZE) != 0)
         return;
+    if (plane->firewall && !firewall_inbound(plane->firewall, remote->key, packet, size, plane->now))
+        return;
     if (size > plane->tun.mtu) { /* only now, unlike Go: a forged source could send the answer anywhere */
         uint8_t answer[ICMP_MAX_SIZE];
         plane_send_ipv6(plane, answer, icmp_packet_too_big(packet, size, plane->tun.mtu, answer));

@@ -13,6 +13,7 @@
 
 #include "certificate.h"
 #include "engine.h"
+#include "module_firewall.h"
 #include "module_genkeys.h"
 
 static PyObject *tls_error; /* TlsError(reason) */
@@ -844,6 +845,28 @@ static PyObject *engine_py_detach_tun(PyObject *object, PyObject *unused)
     return leave_none(engine);
 }
 
+static PyObject *engine_py_set_firewall(PyObject *object, PyObject *args)
+{
+    struct firewall_arguments rules;
+    if (!firewall_arguments(args, &rules))
+        return NULL;
+    struct engine *engine = enter(object);
+    if (!engine)
+        return NULL;
+    if (!firewall_put(&engine->plane->firewall, &rules))
+        return leave(engine, PyErr_NoMemory());
+    return leave_none(engine);
+}
+
+static PyObject *engine_py_firewall_counters(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    struct engine *engine = enter(object);
+    if (!engine)
+        return NULL;
+    return leave(engine, firewall_report(engine->plane->firewall, engine->plane->now));
+}
+
 static PyMethodDef engine_methods[] = {
     {"close", engine_py_close, METH_NOARGS, "End the thread and free everything."},
     {"take_events", engine_py_take_events, METH_NOARGS, "Return and forget the events that wait."},
@@ -871,6 +894,8 @@ static PyMethodDef engine_methods[] = {
     {"send_message", engine_py_send_message, METH_VARARGS, "Seal and send a message."},
     {"send_ipv6", engine_py_send_ipv6, METH_O, "Send an IPv6 packet as if read from the TUN."},
     {"attach_tun", engine_py_attach_tun, METH_VARARGS, "Use a TUN; return (vnet header, TCP offload, UDP offload)."},
+    {"set_firewall", engine_py_set_firewall, METH_VARARGS, "Filter with (packed rules, count of numbers), or (None, 0)."},
+    {"firewall_counters", engine_py_firewall_counters, METH_NOARGS, "What the filter has counted, or None."},
     {"detach_tun", engine_py_detach_tun, METH_NOARGS, "Stop using the TUN."},
     {NULL, NULL, 0, NULL},
 };
@@ -948,7 +973,7 @@ PyMODINIT_FUNC PyInit__native(void)
                                           PyExc_Exception, NULL);
     tls_context_type = add_type(module, &tls_context_spec);
     stream_type = add_type(module, &stream_spec);
-    if (!tls_error || !tls_context_type || !stream_type || !add_type(module, &engine_spec) ||
+    if (!tls_error || !tls_context_type || !stream_type || !add_type(module, &engine_spec) || !add_type(module, &firewall_spec) ||
         PyModule_AddObjectRef(module, "TlsError", tls_error) < 0) {
         Py_DECREF(module);
         return NULL;

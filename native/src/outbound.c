@@ -178,6 +178,8 @@ struct remote *plane_find_or_ask(struct plane *plane, const uint8_t *packet, siz
 {
     bool lawful;
     struct remote *remote = plane_find_remote(plane, packet, size, &lawful);
+    if (lawful && plane->firewall)
+        firewall_outbound(plane->firewall, packet, size, plane->now);
     if (lawful && !remote)
         plane_tell(plane, (struct event){.type = EVENT_DESTINATION_UNKNOWN}, packet, size);
     if (remote)

@@ -119,6 +119,7 @@ void plane_free(struct plane *plane)
     fib_free(plane->fib);
     box_context_free(plane->box);
     tun_detach(&plane->tun);
+    firewall_free(plane->firewall);
     buffer_free(&plane->events.queue);
     free(plane->packet);
     free(plane->segment);

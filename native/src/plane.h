@@ -24,6 +24,7 @@
 #include "events.h"
 #include "fair.h"
 #include "fib.h"
+#include "firewall.h"
 #include "link.h"
 #include "remote.h"
 #include "table.h"
@@ -60,6 +61,7 @@ struct plane {
     struct tun tun;
     struct fair_queue fair; /* packets of the TUN that no link takes yet */
     double egress_at;       /* when to offer them again; 0: none waits */
+    struct firewall *firewall; /* NULL: everybody may send everything to this machine */
     uint64_t tun_serial;    /* counts TUNs, so that late news of one is not taken for news of the next */
     uint64_t generations;   /* counts installed session keys, over all remotes */
     size_t unopened;        /* packets that did not open, since events were taken */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -12,7 +13,16 @@ from yggpy.admin.commands import Arguments, Command, CommandError, CommandRegist
 from yggpy.admin.jsontext import MAX_NESTING, EncodableJson
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
 from yggpy.errors import PeerUriError
-from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.status import (
+    FirewallStatus,
+    MulticastStatus,
+    PathStatus,
+    PeerStatus,
+    SelfStatus,
+    SessionStatus,
+    TreeEntry,
+    TunStatus,
+)
 
 VECTORS = load("admin")
 LATER_COMMANDS = {
@@ -61,6 +71,7 @@ class FakeNode:
         self.response = response or {}
         self.peering_error = peering_error
         self.peerings: list[tuple[str, str, str]] = []
+        self.firewall: FirewallStatus | None = None
 
     async def add_peer(self, uri: str, interface: str = "") -> None:
         self.change("add", uri, interface)
@@ -101,12 +112,21 @@ class FakeNode:
     def status_tun(self) -> TunStatus:
         return TunStatus(self.response["enabled"], self.response.get("name", ""), self.response.get("mtu", 0))
 
+    def status_firewall(self) -> FirewallStatus | None:
+        return self.firewall
+
     def status_multicast(self) -> list[MulticastStatus]:
         return [MulticastStatus(**entry) for entry in self.response["multicast_interfaces"]]
 
 
-def registry_of(node: FakeNode) -> CommandRegistry:
-    return CommandRegistry(node_commands(node, "yggdrasil", "0.5.14"))
+OWN_COMMANDS = {"getFirewall"}
+"""What Go does not have, and does not list."""
+
+
+def registry_of(node: FakeNode, without: Collection[str] = ()) -> CommandRegistry:
+    commands = node_commands(node, "yggdrasil", "0.5.14")
+    assert set(without) <= {command.name for command in commands}
+    return CommandRegistry(command for command in commands if command.name not in without)
 
 
 async def converse(registry: CommandRegistry, sent: bytes) -> bytes:
@@ -144,7 +164,7 @@ async def test_recorded_exchanges(capture: dict[str, str]) -> None:
     recorded = last_object(capture["response_text"])
     error = recorded.get("error")
     node = FakeNode(recorded["response"], error.removeprefix(PARSE_PREFIX) if error is not None else None)
-    registry = registry_of(node)
+    registry = registry_of(node, without=OWN_COMMANDS)
     for name, (description, fields) in LATER_COMMANDS.items():
         registry.add(Command(name, description, nothing, fields))
     answer = await converse(registry, capture["request_text"].encode())
@@ -394,3 +414,24 @@ def test_requests_arrive_in_pieces() -> None:
     assert reader.next_request() is None
     reader.feed(b'est":"b","arguments":{"c":1}}')
     assert reader.next_request() == Request("b", b'{"c":1}')
+
+
+async def test_get_firewall() -> None:
+    node = FakeNode()
+    request = b'{"request": "getFirewall"}'
+    answer = json.loads(await converse(registry_of(node), request))
+    assert answer["response"] == {"enabled": False}
+    node.firewall = FirewallStatus(100, 7, 1, 500, 2, 3, 40, 4, [("web", 9), ("rule 1", 0)])
+    answer = json.loads(await converse(registry_of(node), request))
+    assert answer["response"] == {
+        "enabled": True,
+        "max_flows": 100,
+        "flows": 7,
+        "flows_evicted": 1,
+        "established": 500,
+        "icmp_errors": 2,
+        "fragments": 3,
+        "denied": 40,
+        "malformed": 4,
+        "rules": [{"name": "web", "allowed": 9}, {"name": "rule 1", "allowed": 0}],
+    }

@@ -22,7 +22,16 @@ from typing import Protocol, TypeAlias
 from yggpy.admin.jsontext import EncodableJson
 from yggpy.admin.protocol import Request, failure, read_arguments, success
 from yggpy.errors import PeerUriError, YggpyError
-from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.status import (
+    FirewallStatus,
+    MulticastStatus,
+    PathStatus,
+    PeerStatus,
+    SelfStatus,
+    SessionStatus,
+    TreeEntry,
+    TunStatus,
+)
 
 __all__ = ["AdminNode", "Arguments", "Command", "CommandError", "CommandRegistry", "Handler", "node_commands"]
 
@@ -66,6 +75,10 @@ class AdminNode(Protocol):
 
     def status_tun(self) -> TunStatus:
         """Return what ``getTUN`` shows."""
+        ...
+
+    def status_firewall(self) -> FirewallStatus | None:
+        """Return what ``getFirewall`` shows; None without a packet filter."""
         ...
 
     def status_multicast(self) -> list[MulticastStatus]:
@@ -198,6 +211,23 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
         status = node.status_tun()
         return {"enabled": status.enabled, **_present(name=status.name, mtu=status.mtu)}
 
+    async def get_firewall(arguments: Arguments) -> EncodableJson:
+        status = node.status_firewall()
+        if status is None:
+            return {"enabled": False}
+        return {
+            "enabled": True,
+            "max_flows": status.max_flows,
+            "flows": status.flows,
+            "flows_evicted": status.evicted,
+            "established": status.established,
+            "icmp_errors": status.errors,
+            "fragments": status.fragments,
+            "denied": status.denied,
+            "malformed": status.malformed,
+            "rules": [{"name": name, "allowed": allowed} for name, allowed in status.rules],
+        }
+
     async def get_multicast_interfaces(arguments: Arguments) -> EncodableJson:
         return {
             "multicast_interfaces": [
@@ -237,6 +267,7 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             request_type="admin.GetSessionsRequest",
         ),
         Command("getTUN", "Show information about the node's TUN interface", get_tun, request_type="tun.GetTUNRequest"),
+        Command("getFirewall", "Show what the packet filter has let in and denied", get_firewall),
         Command(
             "getMulticastInterfaces",
             "Show which interfaces multicast is enabled on",

@@ -11,12 +11,16 @@ import os
 import re
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from yggpy.config.files import DEFAULT_ADMIN_LISTEN
 from yggpy.errors import ConfigError
 from yggpy.keys import PUBLIC_KEY_SIZE, PrivateKey
 from yggpy.version import BUILD_NAME, build_version
+
+if TYPE_CHECKING:
+    from yggpy.config.firewall import FirewallConfig
+    from yggpy.firewall import Ruleset
 
 __all__ = [
     "DEFAULT_IF_MTU",
@@ -92,6 +96,8 @@ class Config:
     log_lookups: bool = False
     node_info_privacy: bool = False
     node_info: dict[str, Any] | None = None
+    firewall: FirewallConfig | None = None
+    """The packet filter at the TUN (docs/firewall.md); None: everybody may send everything to this machine."""
     null_keys: frozenset[str] = frozenset()
     """Go names of lists and maps that were given as ``null``. They mean the same as empty ones, but -normaliseconf
     shows them as they were."""
@@ -144,6 +150,10 @@ class Config:
             keys.add(key)
         return frozenset(keys)
 
+    def firewall_rules(self) -> Ruleset | None:
+        """Return the rules of the packet filter, compiled; None without one. Raises ``ConfigError``."""
+        return None if self.firewall is None else self.firewall.ruleset()
+
     def public_node_info(self) -> bytes:
         """Return the JSON that others get when they ask for this node's info (section 10).
 
@@ -170,5 +180,6 @@ class Config:
         """Raise ``ConfigError`` for what can be seen to be unusable before a node is made from this configuration."""
         self.allowed_keys()
         self.public_node_info()
+        self.firewall_rules()
         for interface in self.multicast_interfaces:
             interface.pattern()

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from yggpy.config.files import decode_text
+from yggpy.config.firewall import read_firewall
 from yggpy.config.hjson import ANY, TEXT, HjsonValue, Number, Shape, read_hjson
 from yggpy.config.model import Config, MulticastInterface, default_multicast_interfaces
 from yggpy.config.pem import read_private_key
@@ -232,6 +233,7 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
         "LogLookups": _scalar("log_lookups", _boolean),
         "NodeInfoPrivacy": _scalar("node_info_privacy", _boolean),
         "NodeInfo": _apply_node_info,
+        "Firewall": _scalar("firewall", read_firewall),
     }
 )
 _NAMES = {name.lower(): name for name in _KEYS}

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from yggpy.config.firewall import firewall_tree
 from yggpy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -99,6 +100,10 @@ anything does.""",
 Whatever you want to tell the network about this node, as an object like
 { "name": "my node", "contact": "me@example.org" }; null or {} to tell
 nothing. Everybody who asks gets to see it.""",
+    "Firewall": """\
+Who in the network may send what to this machine; an addition of yggpy,
+which the Go node ignores. What this machine sends is answered; what
+else comes in must match a rule. See docs/firewall.md.""",
 }
 
 
@@ -138,6 +143,8 @@ def _tree(config: Config) -> dict[str, Any]:
         tree["LogLookups"] = True
     tree["NodeInfoPrivacy"] = config.node_info_privacy
     tree["NodeInfo"] = _checked(config.node_info)
+    if config.firewall is not None:
+        tree["Firewall"] = firewall_tree(config.firewall)
     return tree
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from yggpy.address import Address, Subnet
+    from yggpy.firewall import FirewallCounters, Ruleset
     from yggpy.routing.greedy import Fib
     from yggpy.sessions.traffic import RatchetCase, SessionKeys
     from yggpy.wire.packets import Traffic
@@ -315,6 +316,14 @@ class Datapath(Protocol):
 
     def detach_tun(self) -> None:
         """Stop using the TUN descriptor."""
+        ...
+
+    def set_firewall(self, rules: Ruleset | None) -> None:
+        """Let in what ``rules`` allow and what answers this machine; None: everything (docs/firewall.md)."""
+        ...
+
+    def firewall_counters(self) -> FirewallCounters | None:
+        """What the filter has counted since its rules were set; None without one."""
         ...
 
     def close(self) -> None:

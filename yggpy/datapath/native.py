@@ -37,6 +37,7 @@ from yggpy.datapath.base import (
     TlsParameters,
 )
 from yggpy.datapath.native_streams import NativeStream, open_stream
+from yggpy.firewall import FirewallCounters, Ruleset
 from yggpy.routing.greedy import Fib
 from yggpy.sessions.traffic import RatchetCase, SessionKeys
 from yggpy.wire.errors import DecodeError
@@ -433,6 +434,18 @@ class NativeDatapath:
         self._on_tun_error = None
         if not self._closed:
             self._enter().detach_tun()
+
+    def set_firewall(self, rules: Ruleset | None) -> None:
+        """See :class:`Datapath`."""
+        if rules is None:
+            self._enter().set_firewall(None, 0)
+        else:
+            self._enter().set_firewall(rules.pack(), len(rules.names))
+
+    def firewall_counters(self) -> FirewallCounters | None:
+        """See :class:`Datapath`."""
+        report = None if self._closed else self._engine.firewall_counters()
+        return None if report is None else FirewallCounters(*report)
 
     def close(self) -> None:
         """See :class:`Datapath`."""

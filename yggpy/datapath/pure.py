@@ -34,6 +34,7 @@ from yggpy.datapath.base import (
 from yggpy.datapath.link import PeerLink
 from yggpy.datapath.remote import KeptPayloads, Remote
 from yggpy.datapath.tun_port import TunPort
+from yggpy.firewall import Firewall, FirewallCounters, Ruleset
 from yggpy.routing.greedy import Fib
 from yggpy.sessions.traffic import NonceExhausted, OpenVerdict, SessionKeys, TrafficState
 from yggpy.wire.frame import MAX_FRAME_SIZE, FrameType, encode_frame
@@ -75,6 +76,7 @@ class PureDatapath:
         self._by_subnet: dict[bytes, Remote] = {}
         self._mtu = DEFAULT_MTU
         self._tun: TunPort | None = None
+        self._firewall: Firewall | None = None
         self._congested: PeerLink | None = None
         """The link that had to queue the last packet of this node, while it is full."""
 
@@ -325,6 +327,8 @@ class PureDatapath:
             remote = self._by_subnet.get(packet[24:32])
         else:
             return
+        if self._firewall is not None:
+            self._firewall.outbound(packet, self._scheduler.now())
         if remote is None:
             self._up.destination_unknown(packet)
             return
@@ -426,6 +430,8 @@ class PureDatapath:
         remote.last_used = now
         if packet[8:24] != remote.address and packet[8:16] != remote.subnet:
             return
+        if self._firewall is not None and not self._firewall.inbound(remote.key, packet, now):
+            return
         if len(packet) > self._mtu:  # only now, unlike Go: a forged source could send the answer anywhere
             self.send_ipv6(packet_too_big(packet, self._mtu))
         elif self._tun is None:
@@ -451,6 +457,19 @@ class PureDatapath:
             self._tun.close()
             self._tun = None
         self._mtu = DEFAULT_MTU
+
+    def set_firewall(self, rules: Ruleset | None) -> None:
+        """See :class:`Datapath`."""
+        if rules is None:
+            self._firewall = None
+        elif self._firewall is None:
+            self._firewall = Firewall(rules)
+        else:
+            self._firewall.set_rules(rules)
+
+    def firewall_counters(self) -> FirewallCounters | None:
+        """See :class:`Datapath`."""
+        return None if self._firewall is None else self._firewall.counters(self._scheduler.now())
 
     def _packet_from_tun(self, packet: bytes) -> bool:
         """Send a packet; False when a link has no more room, so that the TUN should wait for it."""
