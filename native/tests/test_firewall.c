@@ -121,23 +121,32 @@ static void send_udp(struct node *from, struct node *to, unsigned from_port, uns
     carry();
 }
 
+/* Takes all events of a node; returns how many of them are packets that would have gone to its TUN. */
+static size_t received(struct node *node)
+{
+    struct event event;
+    const uint8_t *data;
+    size_t count = 0;
+    while (events_next(&node->seen, &event, &data))
+        count += event.type == EVENT_IPV6_RECEIVED;
+    return count;
+}
+
 /* In the plane: what c answers passes, what it starts does not, and transit through b is not judged. */
 static void test_in_the_plane(void)
 {
-    const uint8_t *data;
     open_line();
     know(&a, &c);
     know(&c, &a);
-    give_session(&a, &c, 300);
     a.plane->firewall = firewall_new(rules, 0, 0);
     b.plane->firewall = firewall_new(rules, 0, 0);
     CHECK(a.plane->firewall && b.plane->firewall);
     send_udp(&c, &a, 53, 4000);
-    CHECK(a.plane->firewall->counters.denied == 1);
+    CHECK(received(&a) == 0 && a.plane->firewall->counters.denied == 1);
     send_udp(&a, &c, 4000, 53);
-    expect(&c, EVENT_IPV6_RECEIVED, &data);
+    CHECK(received(&c) == 1);
     send_udp(&c, &a, 53, 4000);
-    expect(&a, EVENT_IPV6_RECEIVED, &data);
+    CHECK(received(&a) == 1);
     CHECK(a.plane->firewall->counters.established == 1 && firewall_flow_count(a.plane->firewall, a.plane->now) == 1);
     CHECK(b.plane->firewall->counters.denied == 0);
     close_line();

@@ -7,6 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from yggpy import testing
+from yggpy.config import Config
+from yggpy.node import Node
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -36,3 +42,20 @@ def test_the_tests_that_the_table_of_the_ctl_names_are_there() -> None:
     defined = set(re.findall(r"^def (test_\w+)", "".join(file.read_text() for file in files), re.MULTILINE))
     assert len(names) > 10
     assert names <= defined
+
+
+FIREWALL_EXAMPLES = re.findall(r"```hjson\n(.*?)```", (DOCS / "firewall.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("example", FIREWALL_EXAMPLES)
+@pytest.mark.usefixtures("plane")
+async def test_nodes_run_with_the_firewall_examples(example: str) -> None:
+    assert len(FIREWALL_EXAMPLES) == 3
+    config = Config.from_bytes(example.encode())
+    config.check()
+    quiet = testing.quiet_config()
+    quiet.firewall = config.firewall
+    async with Node(quiet) as node:
+        status = node.status_firewall()
+        assert status is not None
+        assert len(status.rules) == example.count("Name:")
