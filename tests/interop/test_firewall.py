@@ -148,3 +148,17 @@ def test_without_the_section_everything_comes_in(lab: Lab, guarded: YggNode) -> 
     with serving(guarded, "tcp", 8081):
         assert ask(other, guarded, "tcp", 8081) == [8081]
     assert counters(guarded) == {"enabled": False}
+
+
+def test_the_go_node_takes_the_same_file_and_ctl_shows_the_counters(lab: Lab, guarded: YggNode) -> None:
+    section = {"Rules": [{"Name": "web", "Protocol": "tcp", "Ports": [8080]}]}
+    other = lab.node("0.5.14", Firewall=section)
+    guarded.config["Firewall"] = section
+    other.dial(guarded.listen("tls"))
+    lab.start()
+    wait_reachable(guarded, other, timeout=20)
+    assert ping(other, guarded, count=2).lost == 2
+    ctl = lab.programs["0.5.14"].ctl
+    for arguments in (["-json", "getFirewall"], ["getfirewall"]):
+        shown = other.space.run([ctl, f"-endpoint=unix://{guarded.admin_path}", *arguments])
+        assert json.loads(shown)["rules"] == [{"name": "web", "allowed": 0}]
