@@ -55,7 +55,8 @@ const char *plane_on_traffic(struct plane *plane, uint8_t *payload, size_t size)
     else if (memcmp(dest, plane->own_key, KEY_SIZE) == 0)
         plane_deliver(plane, source, body, (size_t)(end - body));
     else
-        plane_tell_unroutable(plane, memcmp(source, plane->own_key, KEY_SIZE) == 0, (size_t)(path_size + from_size), payload, size);
+        plane_tell_unroutable(plane, memcmp(source, plane->own_key, KEY_SIZE) == 0, (size_t)(path_size + from_size),
+                              payload, size);
     return NULL;
 }
 
