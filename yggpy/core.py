@@ -121,17 +121,25 @@ class Core:
 
     # -- links -------------------------------------------------------------------------------------------
 
-    def add_link(self, key: bytes, priority: int, stream: ByteStream, on_end: Callable[[LinkEnd], None]) -> int:
+    def add_link(
+        self,
+        key: bytes,
+        priority: int,
+        stream: ByteStream,
+        on_end: Callable[[LinkEnd], None],
+        *,
+        cost: int | None = None,
+    ) -> int:
         """Run the frame protocol with node ``key`` over ``stream``; return the new link's id.
 
         ``on_end`` is called once when the link is gone. That can be before this returns: what the handshake read ahead
-        may already be garbage.
+        may already be garbage. ``cost``: the link's cost in routing, if not by its round trip.
         """
         link_id = self._next_link_id
         self._next_link_id += 1
         self._on_link_end[link_id] = on_end
         # The router goes first: a frame that the handshake read ahead must find its link known.
-        self.router.add_link(link_id, key, priority, self._scheduler.now())
+        self.router.add_link(link_id, key, priority, self._scheduler.now(), cost)
         self.datapath.attach_link(link_id, key, stream)
         self._pump()
         return link_id

@@ -283,9 +283,7 @@ class Node:
         assert self._core is not None
         wanted = self.config.if_mtu
         datapath = self._core.datapath
-        self._tun = TunDevice.open(
-            self.config.if_name, self.address, wanted, vnet_header=datapath.takes_vnet_header
-        )
+        self._tun = TunDevice.open(self.config.if_name, self.address, wanted, vnet_header=datapath.takes_vnet_header)
         if self._tun.mtu != wanted:
             self._log.warning("IfMTU %d is outside %d..%d; using %d", wanted, MIN_MTU, MAX_MTU, self._tun.mtu)
         datapath.attach_tun(self._tun.fd, self._tun.mtu, self._tun_failed)
@@ -363,7 +361,7 @@ class Node:
             if not ended.done():  # whoever waited for it may have been cancelled
                 ended.set_result(end)
 
-        link_id = core.add_link(info.key, info.priority, stream, report)
+        link_id = core.add_link(info.key, info.priority, stream, report, cost=info.cost)
         if not ended.done():
             self._rates[link_id] = _Rates()
             ended.add_done_callback(lambda _: self._rates.pop(link_id, None))

@@ -94,10 +94,10 @@ class Bench:
         self._nonces += 1
         return self._nonces.to_bytes(size, "big")
 
-    def add(self, link_id: int, peer: str, priority: int = 0) -> None:
+    def add(self, link_id: int, peer: str, priority: int = 0, cost: int | None = None) -> None:
         """Bring a link up."""
         self._peers[link_id] = peer
-        self.router.add_link(link_id, KEYS[peer], priority, self.now)
+        self.router.add_link(link_id, KEYS[peer], priority, self.now, cost)
 
     def remove(self, link_id: int) -> None:
         """Take a link down."""

@@ -56,6 +56,8 @@ class MulticastInterface:
     """Port of the TLS listener; 0: any."""
     priority: int = 0
     password: str = field(default="", repr=False)
+    cost: int = 0
+    """What routing takes links made here to cost; 0: what their round trips say. Not a key of the Go node's."""
 
     def pattern(self) -> re.Pattern[str]:
         """Return ``regex`` compiled, to be searched in interface names. Raises ``ConfigError``."""

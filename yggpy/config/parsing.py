@@ -188,6 +188,7 @@ _MULTICAST_KEYS: Mapping[str, tuple[str, Callable[[str, HjsonValue], Any]]] = Ma
         "Port": ("port", _integer(0xFFFF)),
         "Priority": ("priority", _integer(0xFF)),
         "Password": ("password", _string),
+        "Cost": ("cost", _integer(0xFFFF)),
     }
 )
 

@@ -128,6 +128,7 @@ class Link:
             interface=self.interface,
             local_address=stream.local_address,
             remote_address=stream.remote_address,
+            cost=self._options.cost,
         )
         context.log.info("Connected %s", _describe(info))
         self._established = context.host.link_established(info, stream)

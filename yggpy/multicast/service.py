@@ -67,7 +67,7 @@ class MulticastLinks(Protocol):
     """The node's link manager, as discovery needs it."""
 
     async def listen_local(
-        self, address: str, port: int, interface: str, *, priority: int, password: bytes
+        self, address: str, port: int, interface: str, *, priority: int, password: bytes, cost: int | None = None
     ) -> MulticastListener:
         """Listen by TLS on a link-local address, for any key. Raises ``OSError``."""
         ...
@@ -83,6 +83,7 @@ class MulticastLinks(Protocol):
         password: bytes,
         on_up: Callable[[], None],
         on_end: Callable[[], None],
+        cost: int | None = None,
     ) -> None:
         """Dial a link-local address by TLS, once; ``on_end`` follows in any case. Raises ``PeerUriError``."""
         ...
@@ -314,6 +315,7 @@ class MulticastService:
                 password=effect.password,
                 on_up=lambda: self._core.call_established(neighbour, self._now()),
                 on_end=lambda: self._core.call_ended(neighbour, self._now()),
+                cost=effect.cost,
             )
         except PeerUriError as error:
             self._log.debug("Call from multicast failed: %s", error)
@@ -325,7 +327,12 @@ class MulticastService:
         for address in effect.addresses:
             try:
                 listener = await self._links.listen_local(
-                    str(address), effect.port, name, priority=effect.priority, password=effect.password
+                    str(address),
+                    effect.port,
+                    name,
+                    priority=effect.priority,
+                    password=effect.password,
+                    cost=effect.cost,
                 )
             except OSError as error:
                 failure = error

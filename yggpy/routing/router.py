@@ -111,14 +111,14 @@ class Router:
 
     # -- links -------------------------------------------------------------------------------------------
 
-    def add_link(self, link_id: int, key: bytes, priority: int, now: float) -> None:
-        """A link to ``key`` is up (section 5.6)."""
+    def add_link(self, link_id: int, key: bytes, priority: int, now: float, cost: int | None = None) -> None:
+        """A link to ``key`` is up (section 5.6). ``cost``: what it is taken to cost, instead of what is measured."""
         claims: dict[bytes, int] = {}
         if key not in self._links:
             self._sent[key] = {}
             self._blooms.add(key)
             claims = self._tree.ports_under(self.public_key)
-        link = self._links.add(link_id, key, priority, claims)
+        link = self._links.add(link_id, key, priority, claims, cost)
         self._fib_stale = True
         for known in self._sent[key]:
             info = self._tree.get(known)
@@ -300,9 +300,7 @@ class Router:
         request = self._new_request()
         signed = tree_signed_bytes(self.public_key, self.public_key, request.seq, request.nonce, 0)
         signature = self._private_key.sign(signed)
-        announce = Announce(
-            self.public_key, self.public_key, request.seq, request.nonce, 0, signature, signature
-        )
+        announce = Announce(self.public_key, self.public_key, request.seq, request.nonce, 0, signature, signature)
         self._update(announce, self.public_key, now)
 
     def _new_request(self) -> SigReq:

@@ -63,9 +63,9 @@ class SimulatedNode:
 
     # -- links -------------------------------------------------------------------------------------------
 
-    def link_up(self, link_id: int, peer: bytes) -> None:
-        """A link to the node with key ``peer`` is up."""
-        self.router.add_link(link_id, peer, 0, self._scheduler.now())
+    def link_up(self, link_id: int, peer: bytes, cost: int | None = None) -> None:
+        """A link to the node with key ``peer`` is up; ``cost``: what this end takes it to cost."""
+        self.router.add_link(link_id, peer, 0, self._scheduler.now(), cost)
         self._pump()
 
     def link_down(self, link_id: int) -> None:
@@ -101,9 +101,7 @@ class SimulatedNode:
     def _route(self, traffic: Traffic) -> None:
         link_id, watermark = self._fib.next_hop(traffic.path, traffic.watermark)
         if link_id is not None:
-            onward = Traffic(
-                traffic.path, traffic.from_path, traffic.source, traffic.dest, watermark, traffic.payload
-            )
+            onward = Traffic(traffic.path, traffic.from_path, traffic.source, traffic.dest, watermark, traffic.payload)
             self._transmit(self.number, link_id, FrameType.TRAFFIC, onward.encode())
         elif traffic.dest == self.public_key:
             self.received[traffic.source, traffic.payload] += 1
@@ -121,9 +119,7 @@ class SimulatedNode:
         while effects := self.router.take_effects():
             for effect in effects:
                 match effect:
-                    case (
-                        SendDirect(link_id, frame_type, payload) | SendQueued(link_id, frame_type, payload, _, _)
-                    ):
+                    case SendDirect(link_id, frame_type, payload) | SendQueued(link_id, frame_type, payload, _, _):
                         self._transmit(self.number, link_id, frame_type, payload)
                     case FibChanged():
                         self._fib = self.router.fib

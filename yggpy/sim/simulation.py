@@ -60,8 +60,11 @@ class Simulation:
 
     # -- what happens ------------------------------------------------------------------------------------
 
-    def connect(self, one: int, two: int, *, latency: float | None = None) -> SimulatedLink:
-        """Join two living nodes by a new link, with a random latency unless one is given."""
+    def connect(self, one: int, two: int, *, latency: float | None = None, cost: int | None = None) -> SimulatedLink:
+        """Join two living nodes by a new link, with a random latency unless one is given.
+
+        ``cost``: what the node ``one`` takes the link to cost; the other end knows nothing of it.
+        """
         ends = self.nodes[one], self.nodes[two]
         link = SimulatedLink(
             self._next_link_id,
@@ -74,7 +77,7 @@ class Simulation:
         )
         self._next_link_id += 1
         self.links[link.link_id] = link
-        ends[0].link_up(link.link_id, ends[1].public_key)
+        ends[0].link_up(link.link_id, ends[1].public_key, cost)
         ends[1].link_up(link.link_id, ends[0].public_key)
         return link
 
