@@ -17,6 +17,8 @@ from typing import Protocol
 from yggpy.address import Address, Subnet
 from yggpy.clock import Scheduler
 from yggpy.datapath.base import ByteStream, Datapath, DatapathUpcalls, LinkEnd
+from yggpy.events.hub import Publish, publish_nothing
+from yggpy.events.watch import CoreWatch
 from yggpy.introspection import Introspection
 from yggpy.keys import PrivateKey
 from yggpy.keystore import InstallAddress, KeyStore, Lookup, RemoveAddress, SendPacket
@@ -73,7 +75,9 @@ class Core:
         *,
         group_password: bytes = b"",
         node_info: bytes = b"{}",
+        publish: Publish = publish_nothing,
     ) -> None:
+        """``publish`` is told of paths, sessions and the tree (``yggpy.events``)."""
         self.private_key = private_key
         self.public_key = private_key.public_key
         self.address = Address.for_key(self.public_key)
@@ -85,6 +89,7 @@ class Core:
         self.sessions = SessionManager(private_key, group_password, last_activity=self.datapath.session_last_activity)
         self.keystore = KeyStore(self.public_key, last_used=self.datapath.address_last_used)
         self.introspection = Introspection(self.router, node_info)
+        self._watch = CoreWatch(self.public_key, publish)
         self._next_link_id = 1
         self._on_link_end: dict[int, Callable[[LinkEnd], None]] = {}
         self._pumping = False
@@ -116,6 +121,7 @@ class Core:
             self.sessions.tick(now)
             self.keystore.tick(now)
             self._pump()
+            self._watch.tree_is(self.router.parent, self.router.root)
         finally:  # a defect in one tick must not be the end of all
             self._schedule_tick()
 
@@ -267,10 +273,12 @@ class Core:
                     datapath.set_fib(self.router.fib)
                 case PathInstalled(key, path, kept):
                     datapath.set_path(key, path)
+                    self._watch.path_installed(key, path)
                     if kept is not None:
                         datapath.send_payload(key, kept)
                 case PathRemoved(key):
                     datapath.remove_path(key)
+                    self._watch.path_removed(key)
                 case PathNotified(key):
                     self.keystore.key_known(key, self._scheduler.now())
                 case LookupSeen(key, path):
@@ -286,8 +294,10 @@ class Core:
                     datapath.send_payload(dest, payload)
                 case InstallKeys(remote, keys):
                     datapath.set_session(remote, keys)
+                    self._watch.session_installed(remote)
                 case RemoveKeys(remote):
                     datapath.remove_session(remote)
+                    self._watch.session_removed(remote)
                 case SendMessage(dest, message):
                     datapath.send_message(dest, message)
         return bool(effects)

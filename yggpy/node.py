@@ -26,6 +26,8 @@ from yggpy.core import Core, DatapathFactory
 from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkCounters, LinkEnd
 from yggpy.datapath.choice import choose_datapath
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
+from yggpy.events.hub import EventHub, Subscription
+from yggpy.events.model import TunDown, TunUp
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
 from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
 from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
@@ -170,6 +172,7 @@ class Node:
         self._packets: _Inbox[bytes] = _Inbox()
         self._sent_in_turn = 0
         self._closed = False
+        self._hub = EventHub(SystemClock().now)
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -219,6 +222,7 @@ class Node:
             self,
             group_password=config.group_password.encode(),
             node_info=config.public_node_info(),
+            publish=self._hub.publish,
         )
         self._links = LinkManager(
             self.private_key,
@@ -226,6 +230,7 @@ class Node:
             allowed_keys=config.allowed_keys(),
             logger=self._log,
             clock=self._scheduler.now,
+            publish=self._hub.publish,
         )
         self._core.start()
         self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
@@ -246,7 +251,9 @@ class Node:
         self._check_open()
         assert self._scheduler is not None
         entries = self.config.multicast_interfaces
-        self._multicast = MulticastService(self.public_key, entries, self.links, self._log, self._scheduler.now)
+        self._multicast = MulticastService(
+            self.public_key, entries, self.links, self._log, self._scheduler.now, publish=self._hub.publish
+        )
         self._multicast.start()
 
     def start_tun(self) -> None:
@@ -290,12 +297,18 @@ class Node:
         self._log.info("Interface name: %s", self._tun.name)
         self._log.info("Interface IPv6: %s/7", self.address)
         self._log.info("Interface MTU: %d", self._tun.mtu)
+        name, mtu = self._tun.name, self._tun.mtu
+        self._hub.publish(lambda time: TunUp(time=time, interface=name, mtu=mtu))
 
     def _tun_failed(self, error: OSError) -> None:
         self._log.error("TUN interface is gone: %s; traffic of this machine stops, routing for others goes on", error)
+        self._close_tun(str(error))
+
+    def _close_tun(self, reason: str) -> None:
         if self._tun is not None:
-            self._tun.close()
-            self._tun = None
+            tun, self._tun = self._tun, None
+            tun.close()
+            self._hub.publish(lambda time: TunDown(time=time, interface=tun.name, reason=reason))
 
     async def close(self) -> None:
         """Stop: TUN, discovery, links, listeners. Waiting readers get ``NodeClosedError``. Harmless when closed."""
@@ -306,9 +319,7 @@ class Node:
             self._rate_timer.cancel()
         if self._core is not None:
             self._core.datapath.detach_tun()
-        if self._tun is not None:
-            self._tun.close()
-            self._tun = None
+        self._close_tun("closed by this node")
         if self._multicast is not None:
             await self._multicast.close()
         if self._links is not None:
@@ -317,6 +328,15 @@ class Node:
             self._core.close()
         self._datagrams.close()
         self._packets.close()
+        self._hub.close()
+
+    def events(self, *groups: str) -> Subscription:
+        """Listen from now on: ``async for event in node.events("links", "paths")``; without groups, to everything.
+
+        Works before ``start``, too. A listener that is slow loses the oldest events and is told how many. Raises
+        ``SubscriptionError`` for an unknown group, or when too many listen. See ``yggpy.events.model``.
+        """
+        return self._hub.subscribe(groups)
 
     # -- peers -------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from yggpy.admin.commands import Arguments, Command, CommandError, CommandRegist
 from yggpy.admin.jsontext import MAX_NESTING, EncodableJson
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
 from yggpy.errors import PeerUriError
+from yggpy.events.hub import EventHub, Subscription
 from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
 
 VECTORS = load("admin")
@@ -61,6 +62,10 @@ class FakeNode:
         self.response = response or {}
         self.peering_error = peering_error
         self.peerings: list[tuple[str, str, str]] = []
+        self.hub = EventHub(lambda: 1700000000.0)
+
+    def events(self, *groups: str) -> Subscription:
+        return self.hub.subscribe(groups)
 
     async def add_peer(self, uri: str, interface: str = "") -> None:
         self.change("add", uri, interface)

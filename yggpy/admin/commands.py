@@ -14,20 +14,53 @@ read them. Durations are seconds (``uptime``) or nanoseconds (``latency``, ``las
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import Protocol, TypeAlias
 
 from yggpy.admin.jsontext import EncodableJson
-from yggpy.admin.protocol import Request, failure, read_arguments, success
+from yggpy.admin.protocol import Request, failure, read_arguments, success, success_line
 from yggpy.errors import PeerUriError, YggpyError
+from yggpy.events.hub import Subscription
 from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
 
-__all__ = ["AdminNode", "Arguments", "Command", "CommandError", "CommandRegistry", "Handler", "node_commands"]
+__all__ = [
+    "AdminNode",
+    "AnswerStream",
+    "Arguments",
+    "Command",
+    "CommandError",
+    "CommandRegistry",
+    "Handler",
+    "Streaming",
+    "node_commands",
+]
 
 Arguments: TypeAlias = Mapping[str, str]
-Handler: TypeAlias = Callable[[Arguments], Awaitable[EncodableJson]]
+
+
+class AnswerStream(Protocol):
+    """What follows the answer to a command that goes on: lines, until there are no more or it is closed."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Go through the lines; the clients' connection is closed after the last."""
+        ...
+
+    def close(self) -> None:
+        """Nobody reads any more. Harmless when repeated."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """A handler's response that is only the beginning: it is sent on one line, and ``stream`` follows."""
+
+    response: EncodableJson
+    stream: AnswerStream
+
+
+Handler: TypeAlias = Callable[[Arguments], Awaitable["EncodableJson | Streaming"]]
 
 _NANOSECONDS = 1_000_000_000
 _UPTIME_DIGITS = 9
@@ -72,6 +105,10 @@ class AdminNode(Protocol):
         """Return what ``getMulticastInterfaces`` shows, in any order."""
         ...
 
+    def events(self, *groups: str) -> Subscription:
+        """Return what ``subscribe`` sends. Raises ``SubscriptionError``."""
+        ...
+
 
 class CommandError(YggpyError):
     """A command cannot be carried out; the client is told the text."""
@@ -109,8 +146,11 @@ class CommandRegistry:
             raise ValueError(f"admin command {command.name} exists already")
         self._commands[name] = command
 
-    async def answer(self, request: Request) -> bytes:
-        """Carry out ``request`` and return the answer to be sent. Raises nothing but ``CancelledError``."""
+    async def answer(self, request: Request, go_on: Callable[[AnswerStream], None] | None = None) -> bytes:
+        """Carry out ``request`` and return the answer to be sent. Raises nothing but ``CancelledError``.
+
+        ``go_on`` gets what is to be sent after that, if the command is of that kind.
+        """
         if not request.name:
             return failure(request, "no request specified")
         name = request.name.lower()
@@ -121,7 +161,14 @@ class CommandRegistry:
             arguments: Arguments = {}
             if command.request_type is not None:
                 arguments = read_arguments(request.arguments, command.fields, command.request_type)
-            return success(request, await command.handler(arguments))
+            response = await command.handler(arguments)
+            if not isinstance(response, Streaming):
+                return success(request, response)
+            if go_on is None:
+                response.stream.close()
+                return failure(request, f"{name} needs a connection of its own")
+            go_on(response.stream)
+            return success_line(request, response.response)
         except YggpyError as error:
             return failure(request, str(error))
         except Exception as error:

@@ -15,6 +15,7 @@ from typing import Any
 from yggpy.clock import SystemClock
 from yggpy.datapath.base import ByteStream, StreamClosed, TlsParameters
 from yggpy.errors import PeerUriError
+from yggpy.events.hub import Publish, publish_nothing
 from yggpy.keys import PrivateKey
 from yggpy.links.listener import Listener
 from yggpy.links.model import EstablishedLink, LinkHost, LinkInfo, LinkKind, LinkStatus
@@ -54,15 +55,16 @@ class LinkManager:
         logger: logging.Logger | None = None,
         clock: Callable[[], float] | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        publish: Publish = publish_nothing,
     ) -> None:
         """``allowed_keys``: node keys that may connect to us (none given: all). ``clock`` times what ``links`` shows.
 
-        ``pause`` waits the given seconds between two attempts to dial.
+        ``pause`` waits the given seconds between two attempts to dial. ``publish`` is told of links (``yggpy.events``).
         """
         log = logger or logging.getLogger("yggpy")
         self.log = log
         self._allowed_keys = allowed_keys
-        self._context = LinkContext(private_key, host, log, clock or SystemClock().now, pause)
+        self._context = LinkContext(private_key, host, log, clock or SystemClock().now, pause, publish)
         self._transport_context = TransportContext(private_key, self._open_stream, log)
         self._transports = make_transports(self._transport_context)
         self._failures = IncomingFailureLog(log, self._context.clock)

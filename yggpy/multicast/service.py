@@ -14,12 +14,15 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from ipaddress import IPv6Address
 from typing import Protocol
 
 from yggpy.clock import TimerHandle
 from yggpy.config import MulticastInterface
 from yggpy.errors import PeerUriError
+from yggpy.events.hub import Publish, publish_nothing
+from yggpy.events.model import MulticastDown, MulticastUp
 from yggpy.multicast.discovery import MAX_INTERFACES, Discovery
 from yggpy.multicast.model import (
     CallNeighbour,
@@ -101,8 +104,12 @@ class MulticastService:
         clock: Callable[[], float],
         *,
         scan: Callable[[], list[NetworkInterface]] = scan_interfaces,
+        publish: Publish = publish_nothing,
     ) -> None:
-        """``entries``: the configuration's. Raises ``ConfigError`` for a pattern that cannot be used."""
+        """``entries``: the configuration's. Raises ``ConfigError`` for a pattern that cannot be used.
+
+        ``publish`` is told of the interfaces (``yggpy.events``).
+        """
         rules, refused = interface_rules(entries)
         self._core = Discovery(public_key, rules)
         self._enabled = bool(rules)
@@ -110,6 +117,8 @@ class MulticastService:
         self._log = logger
         self._now = clock
         self._scan = scan
+        self._publish = publish
+        self._told: dict[str, MulticastStatus] = {}  # what was published last, by interface
         self._socket: BeaconSocket | None = None
         self._watch: ChangeWatch | None = None
         self._listeners: dict[int, MulticastListener] = {}
@@ -161,6 +170,7 @@ class MulticastService:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        self._tell_changes()
         self._log.debug("Stopped multicast module")
 
     def status(self) -> list[MulticastStatus]:
@@ -266,6 +276,18 @@ class MulticastService:
             for effect in effects:
                 self._perform(effect)
         self._arm()
+        self._tell_changes()
+
+    def _tell_changes(self) -> None:
+        now = {status.name: status for status in self.status()}
+        if now == self._told:
+            return
+        before, self._told = self._told, now
+        for name in before.keys() - now.keys():
+            self._publish(partial(_down, name))
+        for name, status in now.items():
+            if before.get(name) != status:
+                self._publish(partial(_up, status))
 
     def _perform(self, effect: Effect) -> None:
         assert self._socket is not None
@@ -366,6 +388,20 @@ class MulticastService:
         elif self._complaints.get((what, interface)) != text:
             self._log.warning("%s", text)
             self._complaints[what, interface] = text
+
+
+def _up(status: MulticastStatus, time: float) -> MulticastUp:
+    return MulticastUp(
+        time=time,
+        interface=status.name,
+        address=status.address or None,
+        beacon=status.beacon,
+        listen=status.listen,
+    )
+
+
+def _down(name: str, time: float) -> MulticastDown:
+    return MulticastDown(time=time, interface=name)
 
 
 def _is_passing(error: OSError, interface: str) -> bool:

@@ -436,6 +436,11 @@ class Router:
         return self._tree.root_and_coords(self.public_key)[0]
 
     @property
+    def parent(self) -> bytes:
+        """Key of our parent; our own if we have none."""
+        return self._tree.own.parent
+
+    @property
     def routing_entries(self) -> int:
         """Number of nodes whose info is known."""
         return len(self._tree)
