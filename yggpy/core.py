@@ -31,6 +31,7 @@ from yggpy.routing.effects import (
     SendDirect,
     SendQueued,
 )
+from yggpy.routing.leaf import LeafRouter
 from yggpy.routing.router import Router
 from yggpy.sessions.effects import InstallKeys, RemoveKeys, SendMessage, SendPayload
 from yggpy.sessions.manager import SessionManager
@@ -75,9 +76,13 @@ class Core:
         *,
         group_password: bytes = b"",
         node_info: bytes = b"{}",
+        transit: bool = True,
         publish: Publish = publish_nothing,
     ) -> None:
-        """``publish`` is told of paths, sessions and the tree (``yggpy.events``)."""
+        """``transit``: whether to pass on what is for others.
+
+        ``publish`` is told of paths, sessions and the tree (``yggpy.events``).
+        """
         self.private_key = private_key
         self.public_key = private_key.public_key
         self.address = Address.for_key(self.public_key)
@@ -85,7 +90,8 @@ class Core:
         self._scheduler = scheduler
         self._events = events
         self.datapath = datapath_factory(self.public_key, scheduler, self)
-        self.router = Router(private_key, last_traffic=self.datapath.last_traffic)
+        router_class = Router if transit else LeafRouter
+        self.router = router_class(private_key, last_traffic=self.datapath.last_traffic)
         self.sessions = SessionManager(private_key, group_password, last_activity=self.datapath.session_last_activity)
         self.keystore = KeyStore(self.public_key, last_used=self.datapath.address_last_used)
         self.introspection = Introspection(self.router, node_info)

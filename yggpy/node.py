@@ -29,7 +29,16 @@ from yggpy.errors import ConfigError, PeerUriError, YggpyError
 from yggpy.events.hub import EventHub, Subscription
 from yggpy.events.model import TunDown, TunUp
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
-from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.status import (
+    MulticastStatus,
+    PathStatus,
+    PeerStatus,
+    SelfStatus,
+    SessionStatus,
+    TransitStatus,
+    TreeEntry,
+    TunStatus,
+)
 from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
 from yggpy.wire.session import MAX_MESSAGE
 
@@ -222,6 +231,7 @@ class Node:
             self,
             group_password=config.group_password.encode(),
             node_info=config.public_node_info(),
+            transit=config.transit,
             publish=self._hub.publish,
         )
         self._links = LinkManager(
@@ -510,6 +520,11 @@ class Node:
         if self._tun is None:
             return TunStatus(enabled=False)
         return TunStatus(enabled=True, name=self._tun.name, mtu=self._tun.mtu)
+
+    def status_transit(self) -> TransitStatus:
+        """``getTransit``."""
+        router = self.core.router
+        return TransitStatus(router.transit, dict(router.refused))
 
     def status_multicast(self) -> list[MulticastStatus]:
         """``getMulticastInterfaces``, by name."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MulticastStatus", "PathStatus", "PeerStatus", "SelfStatus", "SessionStatus", "TreeEntry", "TunStatus"]
+__all__ = ["MulticastStatus", "PathStatus", "PeerStatus", "SelfStatus", "SessionStatus", "TransitStatus", "TreeEntry", "TunStatus"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,16 @@ class TunStatus:
     enabled: bool
     name: str = ""
     mtu: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TransitStatus:
+    """``getTransit``, which the Go node does not have."""
+
+    enabled: bool
+    """Whether this node passes on what is for others."""
+    refused: dict[str, int]
+    """If it does not: how often it was asked to, by kind of frame. Of a flood of traffic not every packet is counted."""
 
 
 @dataclass(frozen=True, slots=True)

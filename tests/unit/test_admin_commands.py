@@ -13,7 +13,16 @@ from yggpy.admin.jsontext import MAX_NESTING, EncodableJson
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
 from yggpy.errors import PeerUriError
 from yggpy.events.hub import EventHub, Subscription
-from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.status import (
+    MulticastStatus,
+    PathStatus,
+    PeerStatus,
+    SelfStatus,
+    SessionStatus,
+    TransitStatus,
+    TreeEntry,
+    TunStatus,
+)
 
 VECTORS = load("admin")
 LATER_COMMANDS = {
@@ -77,6 +86,9 @@ class FakeNode:
         self.peerings.append((what, uri, interface))
         if self.peering_error is not None:
             raise PeerUriError(self.peering_error)
+
+    def status_transit(self) -> TransitStatus:
+        return TransitStatus(False, {"traffic": 3, "path_lookup": 0})
 
     def status_self(self) -> SelfStatus:
         own = self.response
@@ -347,6 +359,11 @@ async def test_a_session_shows_its_zeros() -> None:
     text = (await converse(registry_of(node), b'{"request":"getSessions"}')).decode()
     assert '"bytes_recvd": 0,' in text
     assert '"uptime": 0\n' in text
+
+
+async def test_a_leaf_shows_what_it_has_refused() -> None:
+    answers = await converse(registry_of(FakeNode()), b'{"request": "getTransit"}')
+    assert json.loads(answers)["response"] == {"enabled": False, "refused": {"traffic": 3, "path_lookup": 0}}
 
 
 async def test_a_command_is_added_by_a_few_lines() -> None:

@@ -103,6 +103,13 @@ def test_only_the_first_multicast_entry_inherits() -> None:
     ]
 
 
+def test_transit_is_on_unless_turned_off() -> None:
+    assert parse("").transit is parse("Transit: null").transit is parse("transit: true").transit is True
+    assert parse("TRANSIT: false").transit is False
+    with pytest.raises(ConfigError, match=r"Transit must be true or false"):
+        parse("Transit: maybe")
+
+
 def test_null_is_the_default_or_empty() -> None:
     config = parse(
         "Peers: null\nListen: null\nInterfacePeers: {a: null\n}\nMulticastInterfaces: null\nIfMTU: null\n"

@@ -23,7 +23,16 @@ from yggpy.admin.jsontext import EncodableJson
 from yggpy.admin.protocol import Request, failure, read_arguments, success, success_line
 from yggpy.errors import PeerUriError, YggpyError
 from yggpy.events.hub import Subscription
-from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.status import (
+    MulticastStatus,
+    PathStatus,
+    PeerStatus,
+    SelfStatus,
+    SessionStatus,
+    TransitStatus,
+    TreeEntry,
+    TunStatus,
+)
 
 __all__ = [
     "AdminNode",
@@ -103,6 +112,10 @@ class AdminNode(Protocol):
 
     def status_multicast(self) -> list[MulticastStatus]:
         """Return what ``getMulticastInterfaces`` shows, in any order."""
+        ...
+
+    def status_transit(self) -> TransitStatus:
+        """Return what ``getTransit`` shows."""
         ...
 
     def events(self, *groups: str) -> Subscription:
@@ -259,6 +272,10 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             ]
         }
 
+    async def get_transit(arguments: Arguments) -> EncodableJson:
+        status = node.status_transit()
+        return {"enabled": status.enabled, "refused": status.refused}
+
     async def add_peer(arguments: Arguments) -> EncodableJson:
         await _peering(node.add_peer, arguments)
         return {}
@@ -289,6 +306,12 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             "Show which interfaces multicast is enabled on",
             get_multicast_interfaces,
             request_type="multicast.GetMulticastInterfacesRequest",
+        ),
+        Command(
+            "getTransit",
+            "Show whether this node forwards for others, and what it has refused to",
+            get_transit,
+            request_type="admin.GetTransitRequest",
         ),
         Command("addPeer", "Add a peer to the peer list", add_peer, peer_fields, request_type="admin.AddPeerRequest"),
         Command(

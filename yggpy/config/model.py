@@ -92,6 +92,8 @@ class Config:
     """``auto``, a name, or ``none`` or ``dummy`` for no TUN."""
     if_mtu: int = DEFAULT_IF_MTU
     log_lookups: bool = False
+    transit: bool = True
+    """False: pass nothing on for others. Not a key of the Go node's."""
     node_info_privacy: bool = False
     node_info: dict[str, Any] | None = None
     null_keys: frozenset[str] = frozenset()

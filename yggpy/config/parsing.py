@@ -231,6 +231,7 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
         "IfName": _scalar("if_name", _string),
         "IfMTU": _scalar("if_mtu", _integer(2**64 - 1)),
         "LogLookups": _scalar("log_lookups", _boolean),
+        "Transit": _scalar("transit", _boolean),
         "NodeInfoPrivacy": _scalar("node_info_privacy", _boolean),
         "NodeInfo": _apply_node_info,
     }

@@ -136,6 +136,8 @@ def _tree(config: Config) -> dict[str, Any]:
     tree["IfMTU"] = config.if_mtu
     if config.log_lookups:
         tree["LogLookups"] = True
+    if not config.transit:
+        tree["Transit"] = False
     tree["NodeInfoPrivacy"] = config.node_info_privacy
     tree["NodeInfo"] = _checked(config.node_info)
     return tree

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from yggpy.keys import PrivateKey
 from yggpy.routing.effects import FibChanged, PathInstalled, PathRemoved, SendDirect, SendQueued
 from yggpy.routing.greedy import Coords
+from yggpy.routing.leaf import LeafRouter
 from yggpy.routing.router import Router
 from yggpy.sim.clock import VirtualScheduler
 from yggpy.wire.frame import FrameType
@@ -34,6 +35,8 @@ class SimulatedNode:
         scheduler: VirtualScheduler,
         chance: random.Random,
         transmit: Callable[[int, int, int, bytes], None],
+        *,
+        transit: bool = True,
     ) -> None:
         self.number = number
         self.public_key = private_key.public_key
@@ -43,7 +46,8 @@ class SimulatedNode:
         self._scheduler = scheduler
         self._transmit = transmit
         self._last_traffic: dict[bytes, float] = {}
-        self.router = Router(private_key, entropy=chance.randbytes, last_traffic=self._last_traffic.get)
+        router_class = Router if transit else LeafRouter
+        self.router = router_class(private_key, entropy=chance.randbytes, last_traffic=self._last_traffic.get)
         self._fib = self.router.fib
         self._paths: dict[bytes, Coords] = {}
         self._kept: dict[bytes, bytes] = {}
@@ -78,7 +82,8 @@ class SimulatedNode:
         if not self.is_alive:
             return
         if frame_type == FrameType.TRAFFIC:
-            self._route(Traffic.decode(payload))
+            traffic = Traffic.decode(payload)
+            self._route(traffic, self._fib.next_hop_of_others(traffic.path, traffic.watermark))
         else:
             self.router.handle_frame(link_id, frame_type, payload, self._scheduler.now())
         self._pump()
@@ -96,10 +101,11 @@ class SimulatedNode:
             self.router.path_missing(dest, payload, self._scheduler.now())
             return
         self._kept[dest] = payload
-        self._route(Traffic(path, self._fib.self_path, self.public_key, dest, MAX_WATERMARK, payload))
+        traffic = Traffic(path, self._fib.self_path, self.public_key, dest, MAX_WATERMARK, payload)
+        self._route(traffic, self._fib.next_hop(path, MAX_WATERMARK))
 
-    def _route(self, traffic: Traffic) -> None:
-        link_id, watermark = self._fib.next_hop(traffic.path, traffic.watermark)
+    def _route(self, traffic: Traffic, hop: tuple[int | None, int]) -> None:
+        link_id, watermark = hop
         if link_id is not None:
             onward = Traffic(traffic.path, traffic.from_path, traffic.source, traffic.dest, watermark, traffic.payload)
             self._transmit(self.number, link_id, FrameType.TRAFFIC, onward.encode())

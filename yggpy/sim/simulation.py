@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import partial
 
 from yggpy.keys import PrivateKey
@@ -28,7 +28,9 @@ class Simulation:
     """``topology`` with a router at each node.
 
     ``latency`` is the range of the links' one-way latencies in seconds, ``loss`` the probability that a packet must be
-    repeated. Keys, latencies, losses and the nodes' ticks come from ``seed``.
+    repeated. Nodes in ``leaves`` pass nothing on for others.
+
+    Keys, latencies, losses and the nodes' ticks come from ``seed``.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Simulation:
         seed: int = 0,
         latency: tuple[float, float] = (0.001, 0.030),
         loss: float = 0.0,
+        leaves: Container[int] = (),
     ) -> None:
         self.scheduler = VirtualScheduler()
         self.frames_sent: int = 0
@@ -50,7 +53,14 @@ class Simulation:
         self.links: dict[int, SimulatedLink] = {}
         """The links that are up, by id."""
         self.nodes = [
-            SimulatedNode(number, _key(seed, number), self.scheduler, self._chance, self._transmit)
+            SimulatedNode(
+                number,
+                _key(seed, number),
+                self.scheduler,
+                self._chance,
+                self._transmit,
+                transit=number not in leaves,
+            )
             for number in range(topology.size)
         ]
         # All start within the first second; links come up when both ends have started, as in life.
