@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MulticastStatus", "PathStatus", "PeerStatus", "SelfStatus", "SessionStatus", "TransitStatus", "TreeEntry", "TunStatus"]
+__all__ = [
+    "MulticastStatus",
+    "PathStatus",
+    "PeerStatus",
+    "SelfStatus",
+    "SessionStatus",
+    "TransitStatus",
+    "TreeEntry",
+    "TunStatus",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,7 @@ class TransitStatus:
     enabled: bool
     """Whether this node passes on what is for others."""
     refused: dict[str, int]
-    """If it does not: how often it was asked to, by kind of frame. Of a flood of traffic not every packet is counted."""
+    """If it does not: how often it was asked to, by kind of frame. Of a flood of traffic not all is counted."""
 
 
 @dataclass(frozen=True, slots=True)

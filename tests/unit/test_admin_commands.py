@@ -10,6 +10,7 @@ import pytest
 from tests.unit.vectors import load
 from yggpy.admin.commands import Arguments, Command, CommandError, CommandRegistry, node_commands
 from yggpy.admin.jsontext import MAX_NESTING, EncodableJson
+from yggpy.admin.own import own_commands
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
 from yggpy.errors import PeerUriError
 from yggpy.events.hub import EventHub, Subscription
@@ -362,7 +363,8 @@ async def test_a_session_shows_its_zeros() -> None:
 
 
 async def test_a_leaf_shows_what_it_has_refused() -> None:
-    answers = await converse(registry_of(FakeNode()), b'{"request": "getTransit"}')
+    registry = CommandRegistry(own_commands(FakeNode()))
+    answers = await converse(registry, b'{"request": "getTransit"}')
     assert json.loads(answers)["response"] == {"enabled": False, "refused": {"traffic": 3, "path_lookup": 0}}
 
 

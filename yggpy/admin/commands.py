@@ -272,10 +272,6 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             ]
         }
 
-    async def get_transit(arguments: Arguments) -> EncodableJson:
-        status = node.status_transit()
-        return {"enabled": status.enabled, "refused": status.refused}
-
     async def add_peer(arguments: Arguments) -> EncodableJson:
         await _peering(node.add_peer, arguments)
         return {}
@@ -306,12 +302,6 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             "Show which interfaces multicast is enabled on",
             get_multicast_interfaces,
             request_type="multicast.GetMulticastInterfacesRequest",
-        ),
-        Command(
-            "getTransit",
-            "Show whether this node forwards for others, and what it has refused to",
-            get_transit,
-            request_type="admin.GetTransitRequest",
         ),
         Command("addPeer", "Add a peer to the peer list", add_peer, peer_fields, request_type="admin.AddPeerRequest"),
         Command(

@@ -21,8 +21,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from yggpy.admin.commands import AdminNode, AnswerStream, CommandRegistry, node_commands
+from yggpy.admin.own import own_commands
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
-from yggpy.admin.subscribe import subscribe_command
 from yggpy.errors import PeerUriError, YggpyError
 from yggpy.links.url import parse_url, split_host_port
 
@@ -74,7 +74,7 @@ class AdminServer:
     def __init__(
         self, node: AdminNode, listen: str, logger: logging.Logger, build_name: str, build_version: str
     ) -> None:
-        commands = [*node_commands(node, build_name, build_version), subscribe_command(node)]
+        commands = [*node_commands(node, build_name, build_version), *own_commands(node)]
         self.commands = CommandRegistry(commands, logger=logger)
         self._listen = listen
         self._logger = logger
