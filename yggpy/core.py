@@ -16,13 +16,14 @@ from typing import Protocol
 
 from yggpy.address import Address, Subnet
 from yggpy.clock import Scheduler
-from yggpy.datapath.base import ByteStream, Datapath, DatapathUpcalls, LinkEnd
+from yggpy.datapath.base import ByteStream, CloseReason, Datapath, DatapathUpcalls, LinkEnd
 from yggpy.events.hub import Publish, publish_nothing
 from yggpy.events.watch import CoreWatch
 from yggpy.introspection import Introspection
 from yggpy.keys import PrivateKey
 from yggpy.keystore import InstallAddress, KeyStore, Lookup, RemoveAddress, SendPacket
 from yggpy.routing.effects import (
+    CloseLink,
     FibChanged,
     LookupSeen,
     PathInstalled,
@@ -275,6 +276,8 @@ class Core:
                     datapath.send_direct(link_id, frame_type, payload)
                 case SendQueued(link_id, frame_type, payload, source, dest):
                     datapath.send_queued(link_id, frame_type, payload, source, dest)
+                case CloseLink(link_id, reason):
+                    datapath.close_link(link_id, LinkEnd(CloseReason.ERROR, reason))
                 case FibChanged():
                     datapath.set_fib(self.router.fib)
                 case PathInstalled(key, path, kept):

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 
 from yggpy.routing.leaf import LeafRouter
-from yggpy.sim import Simulation, Topology, mesh, ring
+from yggpy.sim import Simulation, Topology, mesh, ring, star
 
 
 def lowest_first(topology: Topology, leaf: int, *, lowest: bool, **options: float) -> Simulation:
@@ -139,26 +139,50 @@ def test_a_leaf_stays_reachable_when_one_of_its_routers_dies() -> None:
     exchange(simulation, [(1, 6), (6, 1), (5, 6), (6, 5)], b"after", 15.0)
 
 
+def restart_as_leaf(simulation: Simulation, number: int) -> None:
+    """Let a router vanish and come back as a leaf, with its key and its links, and nothing in its memory."""
+    node = simulation.nodes[number]
+    ends = []
+    for link in [link for link in simulation.links.values() if number in link.ends]:
+        simulation.disconnect(link)
+        ends.append(next(end for end in link.ends if end != number))
+    simulation.run_for(0.1)
+    router = node.router
+    node.router = LeafRouter(router._private_key, last_traffic=router._paths._last_traffic)
+    node.router.start(simulation.scheduler.now())
+    for end in ends:
+        simulation.connect(number, end)
+
+
 def test_a_router_that_comes_back_as_a_leaf_is_left_by_its_children() -> None:
     """Others still hold its old announcement, with a higher seq and another parent, and some are its children."""
     simulation = Simulation(Topology(6, (*ring(5).edges, (0, 5), (2, 5), (3, 5))), seed=8)
     simulation.run_until_quiet()
     simulation.run_for(700.0)  # refreshes: the old seq is higher than what a fresh start begins with
-    router = simulation.nodes[5].router
-    assert router._tree.own.seq > 2
-    links = [link for link in simulation.links.values() if 5 in link.ends]
-    ends = [next(end for end in link.ends if end != 5) for link in links]
-    for link in links:
-        simulation.disconnect(link)
-    node = simulation.nodes[5]
-    node.router = LeafRouter(router._private_key, last_traffic=router._paths._last_traffic)
-    node.router.start(simulation.scheduler.now())
-    for end in ends:
-        simulation.connect(5, end)
-    simulation.run_for(8.0)
-    simulation.run_until_quiet()
+    assert simulation.nodes[5].router._tree.own.seq > 2
+    restart_as_leaf(simulation, 5)
+    join(simulation)
     check_leaves(simulation)
     exchange(simulation, list(permutations(range(6), 2)), b"hello", 8.0)
+
+
+@pytest.mark.parametrize("lowest", [True, False], ids=["lowest-key", "another-key"])
+def test_routers_that_had_a_leaf_between_them_part(lowest: bool) -> None:
+    """Before, it was the hub of all and perhaps the root; its old announcement makes it no parent now."""
+    simulation = next(
+        found
+        for found in (Simulation(star(4), seed=seed) for seed in range(100))
+        if (found.nodes[0].public_key == min(node.public_key for node in found.nodes)) == lowest
+    )
+    simulation.run_until_quiet()
+    simulation.run_for(300.0)
+    assert len(simulation.roots()) == 1
+    restart_as_leaf(simulation, 0)
+    join(simulation)
+    check_leaves(simulation)
+    assert [node.router.root for node in simulation.nodes[1:]] == [node.public_key for node in simulation.nodes[1:]]
+    home = min(simulation.nodes[1:], key=lambda node: node.public_key).number
+    exchange(simulation, [(0, home), (home, 0)], b"hello")
 
 
 def test_links_that_flap_do_not_make_a_leaf_a_way() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from tests.unit.routing_bench import KEYS, Bench, announce, notify, sig_res
 from yggpy.address import x_key
 from yggpy.routing.bloom import from_words, key_bits
-from yggpy.routing.effects import PathInstalled
+from yggpy.routing.effects import CloseLink, PathInstalled
 from yggpy.routing.leaf import LeafRouter
 from yggpy.wire.packets import (
     Announce,
@@ -122,6 +122,16 @@ def test_an_old_story_at_a_peer_is_superseded() -> None:
     assert bench.parent == "k2" and bench.seq == 91
     bench.receive(1, announce("k5", "k3", 4, seq=3))  # older than what we said: we say it again
     assert stories(bench) == {1: ("k2", 7)} and bench.packets(SigReq) == []
+
+
+def test_a_peer_that_is_still_below_it_is_parted_from() -> None:
+    bench = two_routers()
+    bench.add(3, "k3")
+    bench.effects(CloseLink)
+    bench.receive(1, announce("k3", "k5", 4, seq=5))  # somebody else says so: that is history
+    assert bench.effects(CloseLink) == []
+    bench.receive(2, announce("k3", "k5", 4, seq=5))
+    assert sorted(effect.link_id for effect in bench.effects(CloseLink)) == [2, 3]
 
 
 def test_a_second_link_to_a_peer_hears_the_story() -> None:

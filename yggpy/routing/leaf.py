@@ -21,6 +21,7 @@ from typing import Any
 
 from yggpy.address import x_key
 from yggpy.routing.bloom import BloomTable
+from yggpy.routing.effects import CloseLink
 from yggpy.routing.greedy import Coords
 from yggpy.routing.links import RouterLink
 from yggpy.routing.router import Router
@@ -90,6 +91,8 @@ class LeafRouter(Router):
         story = self._stories.get(link.key)
         if announce.key != self.public_key:
             super()._handle_announce(link, announce, now)
+            if announce.key == link.key and announce.parent == self.public_key:
+                self._send_away(link.key)
         elif announce != story and announce.verify():
             # The peer holds another story, from before a restart or out of an old corner of the tree.
             if story is not None and is_better(story, announce):
@@ -97,6 +100,14 @@ class LeafRouter(Router):
             else:
                 self._seq = max(self._seq, announce.seq)
                 self._ask(link.key, now)
+
+    def _send_away(self, child: bytes) -> None:
+        """Part from a peer that is below us since before we became a leaf, and did not see us go.
+
+        It looks for another parent at its next tick without a link to us, and at no word of ours.
+        """
+        for link in self._links.of(child):
+            self._effects.append(CloseLink(link.link_id, "the peer was below this node, which is no transit any more"))
 
     def _new_request(self) -> SigReq:
         return SigReq(min(self._seq + 1, _MAX_SEQ), int.from_bytes(self._entropy(8), "big"))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from yggpy.keys import PrivateKey
-from yggpy.routing.effects import FibChanged, PathInstalled, PathRemoved, SendDirect, SendQueued
+from yggpy.routing.effects import CloseLink, FibChanged, PathInstalled, PathRemoved, SendDirect, SendQueued
 from yggpy.routing.greedy import Coords
 from yggpy.routing.leaf import LeafRouter
 from yggpy.routing.router import Router
@@ -26,7 +26,10 @@ TICK = 1.0
 
 
 class SimulatedNode:
-    """Node ``number``. ``transmit(number, link_id, frame_type, payload)`` sends a frame over one of its links."""
+    """Node ``number``. ``transmit(number, link_id, frame_type, payload)`` sends a frame over one of its links.
+
+    ``close(link_id)`` closes one, which is there again a while later.
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class SimulatedNode:
         scheduler: VirtualScheduler,
         chance: random.Random,
         transmit: Callable[[int, int, int, bytes], None],
+        close: Callable[[int], None],
         *,
         transit: bool = True,
     ) -> None:
@@ -45,6 +49,7 @@ class SimulatedNode:
         """How often each (source key, payload) has arrived."""
         self._scheduler = scheduler
         self._transmit = transmit
+        self._close = close
         self._last_traffic: dict[bytes, float] = {}
         router_class = Router if transit else LeafRouter
         self.router = router_class(private_key, entropy=chance.randbytes, last_traffic=self._last_traffic.get)
@@ -127,6 +132,8 @@ class SimulatedNode:
                 match effect:
                     case SendDirect(link_id, frame_type, payload) | SendQueued(link_id, frame_type, payload, _, _):
                         self._transmit(self.number, link_id, frame_type, payload)
+                    case CloseLink(link_id):
+                        self._close(link_id)
                     case FibChanged():
                         self._fib = self.router.fib
                     case PathInstalled(key, path, kept):

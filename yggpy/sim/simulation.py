@@ -20,6 +20,10 @@ QUIET = 4.0
 """Seconds without a frame after which a network has settled: longer than the grace of a node that lost its root."""
 
 
+REDIAL_DELAY = 2.0
+"""Seconds after which a link that a node has closed is there again: the first step of a peering's back-off."""
+
+
 class NotQuiet(Exception):
     """The network went on talking longer than it was given time for."""
 
@@ -59,6 +63,7 @@ class Simulation:
                 self.scheduler,
                 self._chance,
                 self._transmit,
+                self._close,
                 transit=number not in leaves,
             )
             for number in range(topology.size)
@@ -163,6 +168,11 @@ class Simulation:
     def delivered(self, source: int, dest: int, payload: bytes) -> bool:
         """Tell whether a payload has arrived at least once."""
         return (self.nodes[source].public_key, payload) in self.nodes[dest].received
+
+    def _close(self, link_id: int) -> None:
+        link = self.links.get(link_id)
+        if link is not None:
+            self.flap(link, REDIAL_DELAY)
 
     def _transmit(self, sender: int, link_id: int, frame_type: int, payload: bytes) -> None:
         link = self.links.get(link_id)
