@@ -242,6 +242,8 @@ class Node:
             clock=self._scheduler.now,
             publish=self._hub.publish,
         )
+        if not config.transit:
+            self._log.info("Transit is off: this node passes nothing on for others")
         self._core.start()
         self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
         for uri in config.listen:
@@ -524,7 +526,7 @@ class Node:
     def status_transit(self) -> TransitStatus:
         """``getTransit``."""
         router = self.core.router
-        return TransitStatus(router.transit, dict(router.refused))
+        return TransitStatus(router.transit, tuple(router.resting_peers()), dict(router.refused))
 
     def status_multicast(self) -> list[MulticastStatus]:
         """``getMulticastInterfaces``, by name."""

@@ -102,6 +102,8 @@ class TransitStatus:
 
     enabled: bool
     """Whether this node passes on what is for others."""
+    resting_peers: tuple[bytes, ...]
+    """If it does not: peers whose links are up and rest, since they are in another tree, or leaf-only, too."""
     refused: dict[str, int]
     """If it does not: how often it was asked to, by kind of frame. Of a flood of traffic not all is counted."""
 

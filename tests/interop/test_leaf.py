@@ -72,6 +72,8 @@ def test_two_routers_use_their_own_link(lab: Lab, version: str, plane: str, orde
     before = counted(leaf, one) + counted(leaf, two)
     assert tcp_transfer(one, two, TRANSFER_SIZE).intact
     assert counted(leaf, one) + counted(leaf, two) - before < TRANSFER_SIZE // 20
+    transit = leaf.admin("gettransit")
+    assert transit["enabled"] is False and transit["resting_peers"] == []
     for peer in (one, two):
         assert tcp_transfer(leaf, peer, TRANSFER_SIZE, port=5002).intact
         assert tcp_transfer(peer, leaf, TRANSFER_SIZE, port=5003).intact
@@ -114,6 +116,7 @@ def test_routers_with_nothing_but_a_leaf_between_them_are_apart(lab: Lab, versio
     lab.start()
     require_all_pairs([leaf, one], timeout=REACH_LIMIT)  # the tree with the lowest root is where the leaf lives
     assert reachable_after(two, one, timeout=15) is None and reachable_after(one, two, timeout=5) is None
+    assert leaf.admin("gettransit")["resting_peers"] == [two.public_key.hex()]
     # Each is the root of a tree of its own, and stays that.
     for _ in range(5):
         found = parents([one, two])

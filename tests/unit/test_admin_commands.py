@@ -89,7 +89,7 @@ class FakeNode:
             raise PeerUriError(self.peering_error)
 
     def status_transit(self) -> TransitStatus:
-        return TransitStatus(False, {"traffic": 3, "path_lookup": 0})
+        return TransitStatus(False, (bytes(32),), {"traffic": 3, "path_lookup": 0})
 
     def status_self(self) -> SelfStatus:
         own = self.response
@@ -365,7 +365,11 @@ async def test_a_session_shows_its_zeros() -> None:
 async def test_a_leaf_shows_what_it_has_refused() -> None:
     registry = CommandRegistry(own_commands(FakeNode()))
     answers = await converse(registry, b'{"request": "getTransit"}')
-    assert json.loads(answers)["response"] == {"enabled": False, "refused": {"traffic": 3, "path_lookup": 0}}
+    assert json.loads(answers)["response"] == {
+        "enabled": False,
+        "resting_peers": ["00" * 32],
+        "refused": {"traffic": 3, "path_lookup": 0},
+    }
 
 
 async def test_a_command_is_added_by_a_few_lines() -> None:

@@ -150,11 +150,13 @@ def test_peers_of_another_tree_rest() -> None:
     bench.tick()
     assert bench.parent == "k2"
     assert [link.link_id for link in bench.router.fib.links] == [2]
+    assert bench.router.resting_peers() == [KEYS["k3"]]
     bench.frames()
     bench.receive(1, announce("k2", "k2", 0))
     bench.receive(1, announce("k3", "k2", 1, seq=2))  # now they are joined
     bench.tick()
     assert [link.link_id for link in bench.router.fib.links] == [1, 2]
+    assert bench.router.resting_peers() == []
 
 
 def test_a_search_gives_each_peer_the_coordinates_below_it() -> None:

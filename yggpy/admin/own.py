@@ -14,7 +14,11 @@ def own_commands(node: AdminNode) -> list[Command]:
 
     async def get_transit(arguments: Arguments) -> EncodableJson:
         status = node.status_transit()
-        return {"enabled": status.enabled, "refused": status.refused}
+        return {
+            "enabled": status.enabled,
+            "resting_peers": [key.hex() for key in status.resting_peers],
+            "refused": status.refused,
+        }
 
     return [
         subscribe_command(node),

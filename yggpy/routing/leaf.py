@@ -163,6 +163,10 @@ class LeafRouter(Router):
             return False
         return self._tree.root_and_coords(key)[0] == self._tree.root_and_coords(own.parent)[0]
 
+    def resting_peers(self) -> list[bytes]:
+        """Return the peers in other trees, and those that have given us no place, as another leaf does."""
+        return [key for key in self._links if not self._is_at_home(key)]
+
     def _is_tree_link(self, key: bytes) -> bool:
         return self._is_at_home(key)
 

@@ -505,6 +505,10 @@ class Router:
         link = self._links.get(link_id)
         return None if link is None else link.latency
 
+    def resting_peers(self) -> list[bytes]:
+        """Return the keys of peers whose links are up and not used; only a leaf has such."""
+        return []
+
     def link_keys(self) -> list[bytes]:
         """Return the peer key of every link; a key with two links is there twice."""
         return [link.key for link in self._links.all()]
