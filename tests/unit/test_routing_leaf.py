@@ -124,6 +124,21 @@ def test_an_old_story_at_a_peer_is_superseded() -> None:
     assert stories(bench) == {1: ("k2", 7)} and bench.packets(SigReq) == []
 
 
+def test_a_parent_that_gives_another_port_each_time_makes_one_round_a_tick() -> None:
+    bench = two_routers()
+    bench.frames()
+    for port in range(20, 40):
+        bench.answer(1, port=port)
+    bench.frames()
+    asked = 0
+    for port in range(40, 60):
+        bench.answer(1, port=port)
+        asked += len([one for one in bench.frames(SigReq) if one.link_id == 2])
+    assert asked == 0  # the other one hears nothing of it
+    bench.tick()
+    assert len(bench.frames(SigReq, link_id=2)) == 1
+
+
 def test_a_peer_that_is_still_below_it_is_parted_from() -> None:
     bench = two_routers()
     bench.add(3, "k3")

@@ -63,7 +63,7 @@ class LeafRouter(Router):
         super().remove_link(link_id, now)
         for key in [key for key in self._stories if key not in self._links]:
             del self._stories[key]
-        self._choose_parent(now)
+        self._settle_below(self._best_parent(refreshing=False))
 
     # -- stories -----------------------------------------------------------------------------------------
 
@@ -85,7 +85,7 @@ class LeafRouter(Router):
         for each in self._links.of(link.key):
             self._direct(each, FrameType.ANNOUNCE, story.encode())
         self._fib_stale = True
-        self._choose_parent(now)
+        self._settle_below(self._best_parent(refreshing=False))
 
     def _handle_announce(self, link: RouterLink, announce: Announce, now: float) -> None:
         story = self._stories.get(link.key)
@@ -131,9 +131,11 @@ class LeafRouter(Router):
         if refreshing:
             self._settled(now)  # new answers, and with them new stories; the old ones stand until then
             self._tree.refresh_at = now + REFRESH_INTERVAL
-        parent = self._best_parent(refreshing)
+        self._settle_below(self._best_parent(refreshing))
+
+    def _settle_below(self, parent: bytes | None) -> None:
         info = self._alone if parent is None else self._stories[parent]
-        if info != self._tree.own:
+        if info is not None and info != self._tree.own:
             self._tree.replace_own(info)
             self._fib_stale = True
 
