@@ -16,11 +16,14 @@ from typing import Protocol
 
 from yggpy.address import Address, Subnet
 from yggpy.clock import Scheduler
-from yggpy.datapath.base import ByteStream, Datapath, DatapathUpcalls, LinkEnd
+from yggpy.datapath.base import ByteStream, CloseReason, Datapath, DatapathUpcalls, LinkEnd
+from yggpy.events.hub import Publish, publish_nothing
+from yggpy.events.watch import CoreWatch
 from yggpy.introspection import Introspection
 from yggpy.keys import PrivateKey
 from yggpy.keystore import InstallAddress, KeyStore, Lookup, RemoveAddress, SendPacket
 from yggpy.routing.effects import (
+    CloseLink,
     FibChanged,
     LookupSeen,
     PathInstalled,
@@ -29,6 +32,7 @@ from yggpy.routing.effects import (
     SendDirect,
     SendQueued,
 )
+from yggpy.routing.leaf import LeafRouter
 from yggpy.routing.router import Router
 from yggpy.sessions.effects import InstallKeys, RemoveKeys, SendMessage, SendPayload
 from yggpy.sessions.manager import SessionManager
@@ -73,7 +77,13 @@ class Core:
         *,
         group_password: bytes = b"",
         node_info: bytes = b"{}",
+        transit: bool = True,
+        publish: Publish = publish_nothing,
     ) -> None:
+        """``transit``: whether to pass on what is for others.
+
+        ``publish`` is told of paths, sessions and the tree (``yggpy.events``).
+        """
         self.private_key = private_key
         self.public_key = private_key.public_key
         self.address = Address.for_key(self.public_key)
@@ -81,10 +91,12 @@ class Core:
         self._scheduler = scheduler
         self._events = events
         self.datapath = datapath_factory(self.public_key, scheduler, self)
-        self.router = Router(private_key, last_traffic=self.datapath.last_traffic)
+        router_class = Router if transit else LeafRouter
+        self.router = router_class(private_key, last_traffic=self.datapath.last_traffic)
         self.sessions = SessionManager(private_key, group_password, last_activity=self.datapath.session_last_activity)
         self.keystore = KeyStore(self.public_key, last_used=self.datapath.address_last_used)
         self.introspection = Introspection(self.router, node_info)
+        self._watch = CoreWatch(self.public_key, publish)
         self._next_link_id = 1
         self._on_link_end: dict[int, Callable[[LinkEnd], None]] = {}
         self._pumping = False
@@ -116,22 +128,31 @@ class Core:
             self.sessions.tick(now)
             self.keystore.tick(now)
             self._pump()
+            self._watch.tree_is(self.router.parent, self.router.root)
         finally:  # a defect in one tick must not be the end of all
             self._schedule_tick()
 
     # -- links -------------------------------------------------------------------------------------------
 
-    def add_link(self, key: bytes, priority: int, stream: ByteStream, on_end: Callable[[LinkEnd], None]) -> int:
+    def add_link(
+        self,
+        key: bytes,
+        priority: int,
+        stream: ByteStream,
+        on_end: Callable[[LinkEnd], None],
+        *,
+        cost: int | None = None,
+    ) -> int:
         """Run the frame protocol with node ``key`` over ``stream``; return the new link's id.
 
         ``on_end`` is called once when the link is gone. That can be before this returns: what the handshake read ahead
-        may already be garbage.
+        may already be garbage. ``cost``: the link's cost in routing, if not by its round trip.
         """
         link_id = self._next_link_id
         self._next_link_id += 1
         self._on_link_end[link_id] = on_end
         # The router goes first: a frame that the handshake read ahead must find its link known.
-        self.router.add_link(link_id, key, priority, self._scheduler.now())
+        self.router.add_link(link_id, key, priority, self._scheduler.now(), cost)
         self.datapath.attach_link(link_id, key, stream)
         self._pump()
         return link_id
@@ -255,14 +276,18 @@ class Core:
                     datapath.send_direct(link_id, frame_type, payload)
                 case SendQueued(link_id, frame_type, payload, source, dest):
                     datapath.send_queued(link_id, frame_type, payload, source, dest)
+                case CloseLink(link_id, reason):
+                    datapath.close_link(link_id, LinkEnd(CloseReason.ERROR, reason))
                 case FibChanged():
                     datapath.set_fib(self.router.fib)
                 case PathInstalled(key, path, kept):
                     datapath.set_path(key, path)
+                    self._watch.path_installed(key, path)
                     if kept is not None:
                         datapath.send_payload(key, kept)
                 case PathRemoved(key):
                     datapath.remove_path(key)
+                    self._watch.path_removed(key)
                 case PathNotified(key):
                     self.keystore.key_known(key, self._scheduler.now())
                 case LookupSeen(key, path):
@@ -278,8 +303,10 @@ class Core:
                     datapath.send_payload(dest, payload)
                 case InstallKeys(remote, keys):
                     datapath.set_session(remote, keys)
+                    self._watch.session_installed(remote)
                 case RemoveKeys(remote):
                     datapath.remove_session(remote)
+                    self._watch.session_removed(remote)
                 case SendMessage(dest, message):
                     datapath.send_message(dest, message)
         return bool(effects)

@@ -26,6 +26,8 @@ from yggpy.core import Core, DatapathFactory
 from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkCounters, LinkEnd
 from yggpy.datapath.choice import choose_datapath
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
+from yggpy.events.hub import EventHub, Subscription
+from yggpy.events.model import TunDown, TunUp
 from yggpy.firewall import Ruleset
 from yggpy.firewall.flows import MAX_FLOWS
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
@@ -36,6 +38,7 @@ from yggpy.status import (
     PeerStatus,
     SelfStatus,
     SessionStatus,
+    TransitStatus,
     TreeEntry,
     TunStatus,
 )
@@ -182,6 +185,7 @@ class Node:
         self._sent_in_turn = 0
         self._rule_names: tuple[str, ...] = ()
         self._closed = False
+        self._hub = EventHub(SystemClock().now)
 
     # -- life --------------------------------------------------------------------------------------------
 
@@ -231,6 +235,8 @@ class Node:
             self,
             group_password=config.group_password.encode(),
             node_info=config.public_node_info(),
+            transit=config.transit,
+            publish=self._hub.publish,
         )
         self._links = LinkManager(
             self.private_key,
@@ -238,8 +244,11 @@ class Node:
             allowed_keys=config.allowed_keys(),
             logger=self._log,
             clock=self._scheduler.now,
+            publish=self._hub.publish,
         )
         self.set_firewall(config.firewall_rules())
+        if not config.transit:
+            self._log.info("Transit is off: this node passes nothing on for others")
         self._core.start()
         self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
         for uri in config.listen:
@@ -259,7 +268,9 @@ class Node:
         self._check_open()
         assert self._scheduler is not None
         entries = self.config.multicast_interfaces
-        self._multicast = MulticastService(self.public_key, entries, self.links, self._log, self._scheduler.now)
+        self._multicast = MulticastService(
+            self.public_key, entries, self.links, self._log, self._scheduler.now, publish=self._hub.publish
+        )
         self._multicast.start()
 
     def start_tun(self) -> None:
@@ -296,21 +307,25 @@ class Node:
         assert self._core is not None
         wanted = self.config.if_mtu
         datapath = self._core.datapath
-        self._tun = TunDevice.open(
-            self.config.if_name, self.address, wanted, vnet_header=datapath.takes_vnet_header
-        )
+        self._tun = TunDevice.open(self.config.if_name, self.address, wanted, vnet_header=datapath.takes_vnet_header)
         if self._tun.mtu != wanted:
             self._log.warning("IfMTU %d is outside %d..%d; using %d", wanted, MIN_MTU, MAX_MTU, self._tun.mtu)
         datapath.attach_tun(self._tun.fd, self._tun.mtu, self._tun_failed)
         self._log.info("Interface name: %s", self._tun.name)
         self._log.info("Interface IPv6: %s/7", self.address)
         self._log.info("Interface MTU: %d", self._tun.mtu)
+        name, mtu = self._tun.name, self._tun.mtu
+        self._hub.publish(lambda time: TunUp(time=time, interface=name, mtu=mtu))
 
     def _tun_failed(self, error: OSError) -> None:
         self._log.error("TUN interface is gone: %s; traffic of this machine stops, routing for others goes on", error)
+        self._close_tun(str(error))
+
+    def _close_tun(self, reason: str) -> None:
         if self._tun is not None:
-            self._tun.close()
-            self._tun = None
+            tun, self._tun = self._tun, None
+            tun.close()
+            self._hub.publish(lambda time: TunDown(time=time, interface=tun.name, reason=reason))
 
     async def close(self) -> None:
         """Stop: TUN, discovery, links, listeners. Waiting readers get ``NodeClosedError``. Harmless when closed."""
@@ -321,9 +336,7 @@ class Node:
             self._rate_timer.cancel()
         if self._core is not None:
             self._core.datapath.detach_tun()
-        if self._tun is not None:
-            self._tun.close()
-            self._tun = None
+        self._close_tun("closed by this node")
         if self._multicast is not None:
             await self._multicast.close()
         if self._links is not None:
@@ -332,6 +345,15 @@ class Node:
             self._core.close()
         self._datagrams.close()
         self._packets.close()
+        self._hub.close()
+
+    def events(self, *groups: str) -> Subscription:
+        """Listen from now on: ``async for event in node.events("links", "paths")``; without groups, to everything.
+
+        Works before ``start``, too. A listener that is slow loses the oldest events and is told how many. Raises
+        ``SubscriptionError`` for an unknown group, or when too many listen. See ``yggpy.events.model``.
+        """
+        return self._hub.subscribe(groups)
 
     def set_firewall(self, rules: Ruleset | None) -> None:
         """Let in only what ``rules`` allow and what answers this machine; None lets in everything.
@@ -385,7 +407,7 @@ class Node:
             if not ended.done():  # whoever waited for it may have been cancelled
                 ended.set_result(end)
 
-        link_id = core.add_link(info.key, info.priority, stream, report)
+        link_id = core.add_link(info.key, info.priority, stream, report, cost=info.cost)
         if not ended.done():
             self._rates[link_id] = _Rates()
             ended.add_done_callback(lambda _: self._rates.pop(link_id, None))
@@ -531,6 +553,11 @@ class Node:
             counters.malformed,
             list(zip(self._rule_names, counters.allowed, strict=True)),
         )
+
+    def status_transit(self) -> TransitStatus:
+        """``getTransit``."""
+        router = self.core.router
+        return TransitStatus(router.transit, tuple(router.resting_peers()), dict(router.refused))
 
     def status_multicast(self) -> list[MulticastStatus]:
         """``getMulticastInterfaces``, by name."""

@@ -14,6 +14,7 @@ __all__ = [
     "PeerStatus",
     "SelfStatus",
     "SessionStatus",
+    "TransitStatus",
     "TreeEntry",
     "TunStatus",
 ]
@@ -112,6 +113,18 @@ class FirewallStatus:
     """Denied because they cannot be read; part of ``denied``."""
     rules: list[tuple[str, int]]
     """Name of each rule, and how many packets it has let in."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransitStatus:
+    """``getTransit``, which the Go node does not have."""
+
+    enabled: bool
+    """Whether this node passes on what is for others."""
+    resting_peers: tuple[bytes, ...]
+    """If it does not: peers whose links are up and rest, since they are in another tree, or leaf-only, too."""
+    refused: dict[str, int]
+    """If it does not: how often it was asked to, by kind of frame. Of a flood of traffic not all is counted."""
 
 
 @dataclass(frozen=True, slots=True)

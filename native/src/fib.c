@@ -22,6 +22,7 @@ struct fib {
     struct fib_link *links;
     size_t count;
     size_t room;
+    bool no_transit;
     size_t depth;   /* of the deepest of self and links */
     uint64_t *near; /* the first `depth` ports of the path that is looked up */
     struct memo memo[MEMO_PLACES];
@@ -112,6 +113,16 @@ void fib_free(struct fib *fib)
     free(fib->self_path);
     free(fib->near);
     free(fib);
+}
+
+void fib_set_transit(struct fib *fib, bool transit)
+{
+    fib->no_transit = !transit;
+}
+
+bool fib_transit(const struct fib *fib)
+{
+    return !fib->no_transit;
 }
 
 const uint8_t *fib_self_path(const struct fib *fib, size_t *size)

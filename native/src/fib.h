@@ -33,6 +33,10 @@ void fib_free(struct fib *fib);
 bool fib_add(struct fib *fib, uint64_t link_id, const uint8_t key[KEY_SIZE], const uint8_t *path, size_t size,
              uint64_t cost, uint64_t priority, uint64_t order);
 
+/* Whether packets that came in by a link may leave by another one; otherwise only our own leave. At first they may. */
+void fib_set_transit(struct fib *fib, bool transit);
+bool fib_transit(const struct fib *fib);
+
 /* Our own coordinates in wire form. */
 const uint8_t *fib_self_path(const struct fib *fib, size_t *size);
 

@@ -48,8 +48,8 @@ const char *plane_on_traffic(struct plane *plane, uint8_t *payload, size_t size)
         return used ? "number overflows 64 bits" : "number cut short";
     uint8_t *body = mark + used;
     struct fib_hop hop = fib_find(plane->fib, payload, (size_t)path_size);
-    if (hop.distance >= watermark)
-        hop.link_id = 0; /* it is not nearer than it already was */
+    if (hop.distance >= watermark || !fib_transit(plane->fib))
+        hop.link_id = 0; /* it is not nearer than it already was, or we are nobody's way */
     if (hop.link_id)
         forward(plane, hop, payload, mark, body, end);
     else if (memcmp(dest, plane->own_key, KEY_SIZE) == 0)

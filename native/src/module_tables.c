@@ -32,13 +32,15 @@ PyObject *engine_py_set_fib(PyObject *object, PyObject *args)
     const char *path;
     Py_ssize_t path_size;
     PyObject *links;
-    if (!PyArg_ParseTuple(args, "y#O", &path, &path_size, &links))
+    int transit;
+    if (!PyArg_ParseTuple(args, "y#Op", &path, &path_size, &links, &transit))
         return NULL;
     struct fib *fib = fib_new((const uint8_t *)path, (size_t)path_size);
     if (!fib) {
         PyErr_SetString(PyExc_ValueError, "no path in wire form, or out of memory");
         return NULL;
     }
+    fib_set_transit(fib, transit);
     struct engine *engine = add_fib_links(fib, links) ? engine_enter(object) : NULL;
     if (!engine) {
         fib_free(fib);

@@ -15,9 +15,22 @@ from hypothesis import strategies as st
 from tests.fuzz.test_fuzz_wire import KEYS as ANY_KEYS
 from tests.fuzz.test_fuzz_wire import NUMBERS, PACKETS, PATHS
 from tests.unit.routing_bench import KEYS, NOW, Bench, announce, notify, sig_res
+from yggpy.address import x_key
+from yggpy.routing.bloom import from_words, key_bits
+from yggpy.routing.leaf import LeafRouter
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.frame import FrameType
-from yggpy.wire.packets import MAX_WATERMARK, Announce, PathBroken, PathLookup, PathNotify, SigReq, SigRes, Traffic
+from yggpy.wire.packets import (
+    MAX_WATERMARK,
+    Announce,
+    BloomFilter,
+    PathBroken,
+    PathLookup,
+    PathNotify,
+    SigReq,
+    SigRes,
+    Traffic,
+)
 
 LABELS = st.sampled_from(sorted(KEYS))
 SMALL = st.integers(0, 3)
@@ -98,6 +111,39 @@ def perform(bench: Bench, peers: dict[int, str], kind: str, arguments: tuple[Any
             router.traffic_unroutable(traffic, bench.now)
         case _:
             raise AssertionError(kind)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, max_size=60))
+def test_whatever_peers_do_a_leaf_does_nothing_for_others(steps: list[tuple[Any, ...]]) -> None:
+    bench = Bench("k5", max_infos=6, router_class=LeafRouter)
+    own = bench.router.public_key
+    peers: dict[int, str] = {}
+    for step in steps:
+        kind, arguments = step[0], step[1:]
+        before = dict(peers)
+        try:
+            perform(bench, peers, kind, arguments)
+        except DecodeError:
+            bench.remove(arguments[0])
+            peers.pop(arguments[0], None)
+        for sent in bench.frames():
+            peer = KEYS[{**before, **peers}[sent.link_id]]
+            match sent.packet:
+                case Announce(key=key, parent=parent) if key == own:
+                    assert parent == peer and sent.packet.verify()
+                case BloomFilter():
+                    assert from_words(sent.packet) in (0, key_bits(x_key(own)))
+                case PathLookup(source=source) | PathNotify(source=source):
+                    assert source == own
+                case PathBroken():
+                    assert kind == "stuck"  # to the sender, by the data plane's word
+                case SigRes():
+                    raise AssertionError("somebody could become its child")
+        fib = bench.router.fib
+        assert not fib.transit and {link.link_id for link in fib.links} <= set(peers)
+        assert own in bench.router.known_keys()
+        assert bench.router.parent in (own, *(KEYS[peer] for peer in peers.values()))
 
 
 @settings(max_examples=60, deadline=None)

@@ -231,6 +231,27 @@ def test_parallel_links_carry_on_for_one_another() -> None:
     assert [node.router.fib.self_path for node in simulation.nodes] == coords
 
 
+@pytest.mark.parametrize("dear", [1, 2])
+def test_traffic_takes_the_way_that_is_said_to_cost_less(dear: int) -> None:
+    """0 has two neighbours, both next to 3; 3 is the root, so that both are equally near to it."""
+    seed = next(seed for seed in range(100) if lowest_number(Simulation(Topology(4, ()), seed=seed)) == 3)
+    simulation = Simulation(Topology(4, ((1, 3), (2, 3))), seed=seed, latency=(0.010, 0.011))
+    links = {one: simulation.connect(0, one, cost=2000 if one == dear else None) for one in (1, 2)}
+    simulation.run_until_quiet()
+    check_tree(simulation)
+    for number in range(10):
+        simulation.send(0, 3, b"%d" % number)
+        simulation.run_for(1.0)
+        assert simulation.delivered(0, 3, b"%d" % number)
+    assert links[dear].traffic_frames == 0 and links[3 - dear].traffic_frames >= 10
+    # The other end goes by what it measures: a cost is one node's own affair.
+    assert simulation.nodes[dear].router.link_cost(links[dear].link_id) < 100
+
+
+def lowest_number(simulation: Simulation) -> int:
+    return next(node.number for node in simulation.nodes if node.public_key == lowest_key(simulation))
+
+
 def test_a_settled_network_is_silent_but_for_refreshes() -> None:
     simulation = Simulation(mesh(50, 4, seed=13), seed=13)
     simulation.run_until_quiet()

@@ -91,13 +91,15 @@ class Bench:
         calls, self.calls = self.calls, []
         return calls
 
-    def link(self, link_id: int, key: bytes, path: Coords, *, self_path: Coords = ()) -> Peer:
-        """Add a link to ``key`` at tree coordinates ``path``."""
+    def link(
+        self, link_id: int, key: bytes, path: Coords, *, self_path: Coords = (), transit: bool = True
+    ) -> Peer:
+        """Add a link to ``key`` at tree coordinates ``path``; ``transit`` is of the whole table."""
         peer = Peer()
         self.datapath.attach_link(link_id, key, peer)
         self._links.append(FibLink(link_id, key, path, 1, 0, link_id))
         self._self_path = self_path
-        self.datapath.set_fib(Fib(self._self_path, self._links))
+        self.datapath.set_fib(Fib(self._self_path, self._links, transit=transit))
         return peer
 
     def session(self, remote: bytes) -> TrafficState:

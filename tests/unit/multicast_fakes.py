@@ -41,9 +41,10 @@ def rule(
     port: int = 0,
     priority: int = 0,
     password: bytes = b"",
+    cost: int | None = None,
 ) -> InterfaceRule:
     """Return a rule, by default Go's."""
-    return InterfaceRule(re.compile(pattern), beacon, listen, port, priority, password)
+    return InterfaceRule(re.compile(pattern), beacon, listen, port, priority, password, cost)
 
 
 def beacon(key: bytes = THEIR_KEY, port: int = 1000, password: bytes = b"") -> bytes:

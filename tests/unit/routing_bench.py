@@ -75,13 +75,15 @@ def notify(source: str, dest: str, coords: tuple[int, ...], seq: int, path: tupl
 class Bench:
     """A started router with the key ``own``; ``now`` is its clock."""
 
-    def __init__(self, own: str = "k5", *, start: bool = True, **options: Any) -> None:
+    def __init__(
+        self, own: str = "k5", *, start: bool = True, router_class: type[Router] = Router, **options: Any
+    ) -> None:
         self.own = own
         self.now = NOW
         self._nonces = 0
         self.traffic: dict[bytes, float] = {}
         """When traffic last came from a node, as the data plane would say."""
-        self.router = Router(SECRETS[own], entropy=self._entropy, last_traffic=self.traffic.get, **options)
+        self.router = router_class(SECRETS[own], entropy=self._entropy, last_traffic=self.traffic.get, **options)
         self._peers: dict[int, str] = {}
         self._requests: dict[int, SigReq] = {}
         self.others: list[RoutingEffect] = []
@@ -94,10 +96,10 @@ class Bench:
         self._nonces += 1
         return self._nonces.to_bytes(size, "big")
 
-    def add(self, link_id: int, peer: str, priority: int = 0) -> None:
+    def add(self, link_id: int, peer: str, priority: int = 0, cost: int | None = None) -> None:
         """Bring a link up."""
         self._peers[link_id] = peer
-        self.router.add_link(link_id, KEYS[peer], priority, self.now)
+        self.router.add_link(link_id, KEYS[peer], priority, self.now, cost)
 
     def remove(self, link_id: int) -> None:
         """Take a link down."""

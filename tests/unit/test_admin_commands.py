@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -11,8 +10,10 @@ import pytest
 from tests.unit.vectors import load
 from yggpy.admin.commands import Arguments, Command, CommandError, CommandRegistry, node_commands
 from yggpy.admin.jsontext import MAX_NESTING, EncodableJson
+from yggpy.admin.own import own_commands
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
 from yggpy.errors import PeerUriError
+from yggpy.events.hub import EventHub, Subscription
 from yggpy.status import (
     FirewallStatus,
     MulticastStatus,
@@ -20,6 +21,7 @@ from yggpy.status import (
     PeerStatus,
     SelfStatus,
     SessionStatus,
+    TransitStatus,
     TreeEntry,
     TunStatus,
 )
@@ -72,6 +74,10 @@ class FakeNode:
         self.peering_error = peering_error
         self.peerings: list[tuple[str, str, str]] = []
         self.firewall: FirewallStatus | None = None
+        self.hub = EventHub(lambda: 1700000000.0)
+
+    def events(self, *groups: str) -> Subscription:
+        return self.hub.subscribe(groups)
 
     async def add_peer(self, uri: str, interface: str = "") -> None:
         self.change("add", uri, interface)
@@ -83,6 +89,9 @@ class FakeNode:
         self.peerings.append((what, uri, interface))
         if self.peering_error is not None:
             raise PeerUriError(self.peering_error)
+
+    def status_transit(self) -> TransitStatus:
+        return TransitStatus(False, (bytes(32),), {"traffic": 3, "path_lookup": 0})
 
     def status_self(self) -> SelfStatus:
         own = self.response
@@ -119,14 +128,8 @@ class FakeNode:
         return [MulticastStatus(**entry) for entry in self.response["multicast_interfaces"]]
 
 
-OWN_COMMANDS = {"getFirewall"}
-"""What Go does not have, and does not list."""
-
-
-def registry_of(node: FakeNode, without: Collection[str] = ()) -> CommandRegistry:
-    commands = node_commands(node, "yggdrasil", "0.5.14")
-    assert set(without) <= {command.name for command in commands}
-    return CommandRegistry(command for command in commands if command.name not in without)
+def registry_of(node: FakeNode) -> CommandRegistry:
+    return CommandRegistry(node_commands(node, "yggdrasil", "0.5.14"))
 
 
 async def converse(registry: CommandRegistry, sent: bytes) -> bytes:
@@ -164,7 +167,7 @@ async def test_recorded_exchanges(capture: dict[str, str]) -> None:
     recorded = last_object(capture["response_text"])
     error = recorded.get("error")
     node = FakeNode(recorded["response"], error.removeprefix(PARSE_PREFIX) if error is not None else None)
-    registry = registry_of(node, without=OWN_COMMANDS)
+    registry = registry_of(node)
     for name, (description, fields) in LATER_COMMANDS.items():
         registry.add(Command(name, description, nothing, fields))
     answer = await converse(registry, capture["request_text"].encode())
@@ -364,6 +367,16 @@ async def test_a_session_shows_its_zeros() -> None:
     assert '"uptime": 0\n' in text
 
 
+async def test_a_leaf_shows_what_it_has_refused() -> None:
+    registry = CommandRegistry(own_commands(FakeNode()))
+    answers = await converse(registry, b'{"request": "getTransit"}')
+    assert json.loads(answers)["response"] == {
+        "enabled": False,
+        "resting_peers": ["00" * 32],
+        "refused": {"traffic": 3, "path_lookup": 0},
+    }
+
+
 async def test_a_command_is_added_by_a_few_lines() -> None:
     async def get_weather(arguments: Arguments) -> EncodableJson:
         if not arguments["place"]:
@@ -418,11 +431,12 @@ def test_requests_arrive_in_pieces() -> None:
 
 async def test_get_firewall() -> None:
     node = FakeNode()
+    registry = CommandRegistry(own_commands(node))
     request = b'{"request": "getFirewall"}'
-    answer = json.loads(await converse(registry_of(node), request))
+    answer = json.loads(await converse(registry, request))
     assert answer["response"] == {"enabled": False}
     node.firewall = FirewallStatus(100, 7, 1, 500, 2, 3, 40, 4, [("web", 9), ("rule 1", 0)])
-    answer = json.loads(await converse(registry_of(node), request))
+    answer = json.loads(await converse(registry, request))
     assert answer["response"] == {
         "enabled": True,
         "max_flows": 100,

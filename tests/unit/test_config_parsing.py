@@ -95,12 +95,19 @@ def test_maps_given_twice_in_different_case_merge() -> None:
 
 
 def test_only_the_first_multicast_entry_inherits() -> None:
-    config = parse("MulticastInterfaces: [{Regex: e\n}, {Regex: w\nPort: 5, Priority: 255}, {}]")
+    config = parse("MulticastInterfaces: [{Regex: e\n}, {Regex: w\nPort: 5, Priority: 255, Cost: 65535}, {}]")
     assert config.multicast_interfaces == [
         MulticastInterface(regex="e", beacon=True, listen=True),
-        MulticastInterface(regex="w", port=5, priority=255),
+        MulticastInterface(regex="w", port=5, priority=255, cost=65535),
         MulticastInterface(),
     ]
+
+
+def test_transit_is_on_unless_turned_off() -> None:
+    assert parse("").transit is parse("Transit: null").transit is parse("transit: true").transit is True
+    assert parse("TRANSIT: false").transit is False
+    with pytest.raises(ConfigError, match=r"Transit must be true or false"):
+        parse("Transit: maybe")
 
 
 def test_null_is_the_default_or_empty() -> None:
@@ -148,6 +155,7 @@ def test_numbers_in_node_info_are_floats_in_their_shortest_form() -> None:
             "MulticastInterfaces: [{Port: 65536}]",
             "MulticastInterfaces[0].Port must be a whole number from 0 to 65535",
         ),
+        ("MulticastInterfaces: [{Cost: 65536}]", "MulticastInterfaces[0].Cost must be a whole number"),
         ("MulticastInterfaces: [{}, {Priority: 256}]", "MulticastInterfaces[1].Priority must be a whole number"),
         ("PrivateKey: abc", "PrivateKey is not hexadecimal, or has an odd number of digits"),
         ("PrivateKey: zz", "PrivateKey is not hexadecimal"),

@@ -205,6 +205,24 @@ def test_a_packet_that_comes_no_nearer_is_not_passed_on(bench: Bench) -> None:
     assert onward.frames() == []
 
 
+@pytest.mark.parametrize("path", [(3, 1, 5), (3, 1, 300)], ids=["short ports", "long port"])
+def test_a_node_that_is_no_transit_passes_nothing_on(bench: Bench, path: tuple[int, ...]) -> None:
+    source = bench.link(1, THIRD, (), self_path=(3,), transit=False)
+    onward = bench.link(2, REMOTE, (3, 1), self_path=(3,), transit=False)
+    packet = Traffic(path, (9,), THIRD, REMOTE, MAX_WATERMARK, b"sealed")
+    source.send(FrameType.TRAFFIC, packet.encode())
+    assert bench.take() == [("traffic_unroutable", packet)]
+    assert onward.frames() == []
+    # What is for this node is taken, though its path leads nearer to another one: that is where a peer sees us.
+    source.send(FrameType.TRAFFIC, Traffic(path, (9,), THIRD, OWN, MAX_WATERMARK, INIT).encode())
+    assert bench.take() == [("session_message", THIRD, INIT)]
+    # Its own packets leave as ever.
+    bench.datapath.set_path(REMOTE, path)
+    bench.datapath.send_payload(REMOTE, INIT)
+    assert bench.take() == []
+    assert traffic_of(onward.frames()) == [Traffic(path, (3,), OWN, REMOTE, 2, INIT)]
+
+
 def test_traffic_for_somebody_else_that_ends_here_is_unroutable(bench: Bench) -> None:
     peer = bench.link(1, REMOTE, (1,))
     packet = Traffic((), (1,), REMOTE, THIRD, 5, b"x")

@@ -60,13 +60,14 @@ async def receive(sock: socket.socket, count: int = 1000) -> bytes:
 @pytest.mark.parametrize("scheme", ["tcp", "tls", "TLS"])
 async def test_link_comes_up_and_down(scheme: str, caplog: pytest.LogCaptureFixture) -> None:
     async with Side(KEY_A) as dialler, Side(KEY_B) as server:
-        listener = await server.manager.listen(f"{scheme}://127.0.0.1:0?priority=3&password=x")
+        listener = await server.manager.listen(f"{scheme}://127.0.0.1:0?priority=3&password=x&cost=20")
         assert listener.address == f"{scheme.lower()}://127.0.0.1:{listener.port}"
-        dialler.manager.add_peer(f"{listener.address}?priority=7&password=x&key={KEY_B.public_key.hex()}")
+        dialler.manager.add_peer(f"{listener.address}?priority=7&password=x&cost=300&key={KEY_B.public_key.hex()}")
         await until(lambda: bool(dialler.host.links and server.host.links))
         out, into = dialler.host.links[0], server.host.links[0]
         assert (out.info.key, out.info.priority, out.info.kind) == (KEY_B.public_key, 7, LinkKind.PERSISTENT)
         assert (into.info.key, into.info.priority, into.info.inbound) == (KEY_A.public_key, 7, True)
+        assert (out.info.cost, into.info.cost) == (300, 20)  # each side's own affair
         status = dialler.status(listener.address)
         assert status.up and not status.inbound and status.link_id == 1 and status.key == KEY_B.public_key
         assert status.established_at is not None

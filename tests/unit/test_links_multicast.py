@@ -30,6 +30,7 @@ class Call:
             password=password,
             on_up=lambda: self.events.append("up"),
             on_end=lambda: self.events.append("end"),
+            cost=50,
         )
 
 
@@ -51,7 +52,7 @@ class Detour:
 
 async def listening(server: Side, dialler: Side, monkeypatch: pytest.MonkeyPatch, password: bytes = b"") -> Detour:
     """Let ``server`` listen, and all that ``dialler`` dials end there."""
-    listener = await server.manager.listen_local("::1", 0, "", priority=9, password=password)
+    listener = await server.manager.listen_local("::1", 0, "", priority=9, password=password, cost=60)
     detour = Detour(dialler.manager._transports["tls"], listener.port)
     monkeypatch.setattr(dialler.manager, "_transports", {"tls": detour})
     return detour
@@ -66,6 +67,7 @@ async def test_a_neighbour_is_called_once(monkeypatch: pytest.MonkeyPatch) -> No
         [(address, interface, options)] = detour.dialled
         assert (address, interface) == ("[fe80::2%eth0]:1000", "eth0")
         assert options.pinned_keys == {KEY_B.public_key} and options.password == b"secret" and options.priority == 4
+        assert options.cost == dialler.host.links[0].info.cost == 50 and server.host.links[0].info.cost == 60
         [status] = dialler.manager.links()
         assert (status.uri, status.interface) == ("tls://[fe80::2%25eth0]:1000", "eth0")
         assert status.kind is LinkKind.EPHEMERAL and status.priority == 9

@@ -157,11 +157,26 @@ def test_defaults_and_unknown_options() -> None:
     assert LinkUri.parse("tls://h.example:1?colour=red&priority=&maxbackoff=").dial_options() == expected
 
 
-def test_listener_reads_priority_and_password_only() -> None:
-    options = LinkUri.parse("tls://[::]:1?priority=7&password=x&key=zz&maxbackoff=1s").listen_options()
-    assert options == LinkOptions(priority=7, password=b"x")
+def test_listener_reads_priority_password_and_cost_only() -> None:
+    options = LinkUri.parse("tls://[::]:1?priority=7&password=x&key=zz&maxbackoff=1s&cost=9").listen_options()
+    assert options == LinkOptions(priority=7, password=b"x", cost=9)
     with pytest.raises(PeerUriError, match=r"^priority value is invalid$"):
         LinkUri.parse("tls://[::]:1?priority=300").listen_options()
+
+
+@pytest.mark.parametrize(("text", "cost"), [("1", 1), ("65535", 65535), ("000065535", 65535), ("", None)])
+def test_the_cost_of_a_link_may_be_set(text: str, cost: int | None) -> None:
+    uri = LinkUri.parse(f"tls://192.0.2.1:1?cost={text}&cost=7")
+    assert uri.dial_options().cost == uri.listen_options().cost == cost
+    assert str(uri) == "tls://192.0.2.1:1"
+
+
+@pytest.mark.parametrize("text", ["0", "00", "65536", "-1", "+1", "1.5", "1e3", "x", "%D9%A1", "9" * 500])
+def test_a_cost_that_is_none(text: str) -> None:
+    uri = LinkUri.parse(f"tls://192.0.2.1:1?cost={text.replace('+', '%2B')}")
+    for options in (uri.dial_options, uri.listen_options):
+        with pytest.raises(PeerUriError, match=r"^cost value is invalid: it is a whole number from 1 to 65535$"):
+            options()
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ async def test_what_the_dialler_says() -> None:
 
     async with await asyncio.start_server(client, "127.0.0.1", 0) as server, Side(KEY_A) as side:
         port = server.sockets[0].getsockname()[1]
-        side.manager.add_peer(f"ws://me:too@localhost:{port}/a%20b?token=1&password=secret&key=&maxbackoff=5s&x")
+        side.manager.add_peer(f"ws://me:too@localhost:{port}/a%20b?token=1&password=secret&key=&maxbackoff=5s&cost=7&x")
         lines = (await seen).decode().split("\r\n")
     assert lines[0] == "GET /a%20b?token=1&x HTTP/1.1"
     assert "Host: localhost" in lines
@@ -266,8 +266,7 @@ async def server_saying(answer: bytes) -> AsyncIterator[str]:
 
 
 SWITCH = (
-    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Accept: ACCEPT\r\n"
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ACCEPT\r\n"
 )
 VIOLATION = "failed to WebSocket dial: WebSocket protocol violation:"
 
@@ -453,10 +452,6 @@ async def test_no_payload_is_compressed() -> None:
     assert "Sec-WebSocket-Extensions" not in stream.connect().headers
     async with Side(KEY_A) as side:
         listener = await side.manager.listen("ws://127.0.0.1:0")
-        head, _ = await request(
-            listener.port, upgrade(Sec_WebSocket_Extensions="permessage-deflate") + frame(b"", 8)
-        )
+        head, _ = await request(listener.port, upgrade(Sec_WebSocket_Extensions="permessage-deflate") + frame(b"", 8))
         assert head.startswith(b"HTTP/1.1 101 ")
         assert b"Sec-WebSocket-Extensions" not in head
-
-

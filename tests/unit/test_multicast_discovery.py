@@ -66,11 +66,11 @@ def opened(core: Discovery, *interfaces: NetworkInterface, now: float = 0.0, por
 
 
 def test_a_suitable_interface_gets_group_listener_and_beacon() -> None:
-    core = discovery(rule(port=7, priority=3, password=b"secret"))
+    core = discovery(rule(port=7, priority=3, password=b"secret", cost=40))
     core.scanned([eth(OWN_ADDRESS)], 10.0)
     join, listen = core.take_effects()
     assert join == JoinGroup("eth4", 4)
-    assert listen == OpenListener(1, "eth4", (OWN_ADDRESS,), 7, 3, b"secret")
+    assert listen == OpenListener(1, "eth4", (OWN_ADDRESS,), 7, 3, b"secret", 40)
     assert core.status() == [MulticastStatus("eth4", "", True, True, True)]
     core.listener_opened(1, OWN_ADDRESS, 5000, 11.0)
     [sent] = core.take_effects()
@@ -276,18 +276,18 @@ def test_beacon_intervals_grow_by_a_second_to_fifteen(randomness: float) -> None
 
 
 def test_a_beacon_leads_to_one_dial_of_its_source() -> None:
-    core = discovery(rule(priority=5, password=b"secret"))
+    core = discovery(rule(priority=5, password=b"secret", cost=40))
     opened(core, eth(OWN_ADDRESS))
     core.datagram_received(4, THEIR_ADDRESS, beacon(password=b"secret"), 1.0)
     neighbour = Neighbour("eth4", THEIR_ADDRESS, 1000, THEIR_KEY)
-    assert core.take_effects() == [CallNeighbour(neighbour, 5, b"secret")]
+    assert core.take_effects() == [CallNeighbour(neighbour, 5, b"secret", 40)]
     core.datagram_received(4, THEIR_ADDRESS, beacon(password=b"secret"), 3.0)
     core.call_established(neighbour, 3.5)
     core.datagram_received(4, THEIR_ADDRESS, beacon(password=b"secret"), 100.0)
     assert core.take_effects() == []
     core.call_ended(neighbour, 200.0)
     core.datagram_received(4, THEIR_ADDRESS, beacon(password=b"secret"), 201.0)
-    assert core.take_effects() == [CallNeighbour(neighbour, 5, b"secret")]
+    assert core.take_effects() == [CallNeighbour(neighbour, 5, b"secret", 40)]
 
 
 def test_a_restarted_neighbour_is_dialled_while_the_old_link_still_stands() -> None:

@@ -131,7 +131,7 @@ class FakeLinks:
         self.hold: asyncio.Event | None = None
 
     async def listen_local(
-        self, address: str, port: int, interface: str, *, priority: int, password: bytes
+        self, address: str, port: int, interface: str, *, priority: int, password: bytes, cost: int | None = None
     ) -> FakeListener:
         self.asked.append((address, port, interface))
         if self.hold is not None:

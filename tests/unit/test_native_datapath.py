@@ -708,7 +708,8 @@ class Twins:
                 links = [
                     FibLink(n, self.key(), self.coords(), self.chance.choice((1, 2, 65535)), 0, n) for n in self.peers
                 ]
-                self.both(lambda plane: plane.set_fib(Fib(path, links)))
+                transit = self.chance.random() < 0.8
+                self.both(lambda plane: plane.set_fib(Fib(path, links, transit=transit)))
             case 3:
                 self.both(lambda plane: plane.set_path(key, path))
             case 4 if self.chance.random() < 0.3:

@@ -96,6 +96,38 @@ def test_an_answer_to_an_older_request_is_no_candidate() -> None:
     assert bench.parent == "k0"
 
 
+def test_of_two_ways_to_the_root_the_one_that_is_said_to_cost_less_is_taken() -> None:
+    bench = Bench("k5")
+    bench.add(1, "k2", cost=300)
+    bench.add(2, "k3", cost=200)
+    bench.receive(1, announce("k0", "k0", 0))
+    for link_id, peer in ((1, "k2"), (2, "k3")):
+        bench.receive(link_id, announce(peer, "k0", link_id))
+    bench.answer(1, rtt=0.001)
+    bench.answer(2, rtt=0.150)  # no matter: the operator has spoken
+    bench.tick()
+    assert bench.parent == "k3"
+    assert [bench.router.link_cost(link_id) for link_id in (1, 2)] == [300, 200]
+    assert bench.router.link_latency(1) == pytest.approx(0.001, abs=1e-6)  # still measured, and shown
+
+
+def test_a_set_cost_chooses_the_next_hop_and_a_measured_one_does_not_change_it() -> None:
+    bench = Bench("k5")
+    bench.add(1, "k2", cost=50)
+    bench.add(2, "k3")
+    bench.receive(1, announce("k0", "k0", 0))
+    for link_id, peer in ((1, "k2"), (2, "k3")):
+        bench.receive(link_id, announce(peer, "k0", link_id))
+    bench.answer(1)
+    bench.answer(2, rtt=0.010)
+    bench.tick()
+    assert 19 <= bench.router.link_cost(2) <= 20  # twice the round trip, in whole milliseconds
+    assert bench.router.fib.next_hop((), 2**64 - 1)[0] == 2
+    bench.remove(1)
+    bench.add(1, "k2", cost=5)  # dialled again, with another word from the operator
+    assert bench.router.fib.next_hop((), 2**64 - 1)[0] == 1
+
+
 def test_losing_the_only_parent_makes_a_root_within_two_ticks() -> None:
     bench = Bench("k5")
     bench.join(1, "k0")

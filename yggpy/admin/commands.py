@@ -14,14 +14,15 @@ read them. Durations are seconds (``uptime``) or nanoseconds (``latency``, ``las
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import Protocol, TypeAlias
 
 from yggpy.admin.jsontext import EncodableJson
-from yggpy.admin.protocol import Request, failure, read_arguments, success
+from yggpy.admin.protocol import Request, failure, read_arguments, success, success_line
 from yggpy.errors import PeerUriError, YggpyError
+from yggpy.events.hub import Subscription
 from yggpy.status import (
     FirewallStatus,
     MulticastStatus,
@@ -29,14 +30,47 @@ from yggpy.status import (
     PeerStatus,
     SelfStatus,
     SessionStatus,
+    TransitStatus,
     TreeEntry,
     TunStatus,
 )
 
-__all__ = ["AdminNode", "Arguments", "Command", "CommandError", "CommandRegistry", "Handler", "node_commands"]
+__all__ = [
+    "AdminNode",
+    "AnswerStream",
+    "Arguments",
+    "Command",
+    "CommandError",
+    "CommandRegistry",
+    "Handler",
+    "Streaming",
+    "node_commands",
+]
 
 Arguments: TypeAlias = Mapping[str, str]
-Handler: TypeAlias = Callable[[Arguments], Awaitable[EncodableJson]]
+
+
+class AnswerStream(Protocol):
+    """What follows the answer to a command that goes on: lines, until there are no more or it is closed."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Go through the lines; the clients' connection is closed after the last."""
+        ...
+
+    def close(self) -> None:
+        """Nobody reads any more. Harmless when repeated."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """A handler's response that is only the beginning: it is sent on one line, and ``stream`` follows."""
+
+    response: EncodableJson
+    stream: AnswerStream
+
+
+Handler: TypeAlias = Callable[[Arguments], Awaitable["EncodableJson | Streaming"]]
 
 _NANOSECONDS = 1_000_000_000
 _UPTIME_DIGITS = 9
@@ -85,6 +119,14 @@ class AdminNode(Protocol):
         """Return what ``getMulticastInterfaces`` shows, in any order."""
         ...
 
+    def status_transit(self) -> TransitStatus:
+        """Return what ``getTransit`` shows."""
+        ...
+
+    def events(self, *groups: str) -> Subscription:
+        """Return what ``subscribe`` sends. Raises ``SubscriptionError``."""
+        ...
+
 
 class CommandError(YggpyError):
     """A command cannot be carried out; the client is told the text."""
@@ -122,8 +164,11 @@ class CommandRegistry:
             raise ValueError(f"admin command {command.name} exists already")
         self._commands[name] = command
 
-    async def answer(self, request: Request) -> bytes:
-        """Carry out ``request`` and return the answer to be sent. Raises nothing but ``CancelledError``."""
+    async def answer(self, request: Request, go_on: Callable[[AnswerStream], None] | None = None) -> bytes:
+        """Carry out ``request`` and return the answer to be sent. Raises nothing but ``CancelledError``.
+
+        ``go_on`` gets what is to be sent after that, if the command is of that kind.
+        """
         if not request.name:
             return failure(request, "no request specified")
         name = request.name.lower()
@@ -134,7 +179,14 @@ class CommandRegistry:
             arguments: Arguments = {}
             if command.request_type is not None:
                 arguments = read_arguments(request.arguments, command.fields, command.request_type)
-            return success(request, await command.handler(arguments))
+            response = await command.handler(arguments)
+            if not isinstance(response, Streaming):
+                return success(request, response)
+            if go_on is None:
+                response.stream.close()
+                return failure(request, f"{name} needs a connection of its own")
+            go_on(response.stream)
+            return success_line(request, response.response)
         except YggpyError as error:
             return failure(request, str(error))
         except Exception as error:
@@ -211,23 +263,6 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
         status = node.status_tun()
         return {"enabled": status.enabled, **_present(name=status.name, mtu=status.mtu)}
 
-    async def get_firewall(arguments: Arguments) -> EncodableJson:
-        status = node.status_firewall()
-        if status is None:
-            return {"enabled": False}
-        return {
-            "enabled": True,
-            "max_flows": status.max_flows,
-            "flows": status.flows,
-            "flows_evicted": status.evicted,
-            "established": status.established,
-            "icmp_errors": status.errors,
-            "fragments": status.fragments,
-            "denied": status.denied,
-            "malformed": status.malformed,
-            "rules": [{"name": name, "allowed": allowed} for name, allowed in status.rules],
-        }
-
     async def get_multicast_interfaces(arguments: Arguments) -> EncodableJson:
         return {
             "multicast_interfaces": [
@@ -267,7 +302,6 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             request_type="admin.GetSessionsRequest",
         ),
         Command("getTUN", "Show information about the node's TUN interface", get_tun, request_type="tun.GetTUNRequest"),
-        Command("getFirewall", "Show what the packet filter has let in and denied", get_firewall),
         Command(
             "getMulticastInterfaces",
             "Show which interfaces multicast is enabled on",

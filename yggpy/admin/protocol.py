@@ -9,6 +9,7 @@ of JSON, which existing tools rely upon. Every answer repeats the request as it 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from yggpy.admin.jsontext import (
@@ -35,6 +36,7 @@ __all__ = [
     "failure",
     "read_arguments",
     "success",
+    "success_line",
 ]
 
 NO_ARGUMENTS = b"{}"
@@ -140,6 +142,11 @@ def read_arguments(arguments: bytes, names: tuple[str, ...], type_name: str) -> 
 def success(request: Request, response: EncodableJson) -> bytes:
     """Return the answer to a request that was carried out."""
     return encode_json({"status": "success", "request": _echo(request), "response": response})
+
+
+def success_line(request: Request, response: EncodableJson) -> bytes:
+    """Return the same on one line, for a command whose further answers are lines, too."""
+    return json.dumps(json.loads(success(request, response)), separators=(",", ":")).encode() + b"\n"
 
 
 def failure(request: Request | None, error: str) -> bytes:

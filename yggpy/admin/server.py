@@ -20,7 +20,8 @@ import stat
 from ipaddress import ip_address
 from typing import Any
 
-from yggpy.admin.commands import AdminNode, CommandRegistry, node_commands
+from yggpy.admin.commands import AdminNode, AnswerStream, CommandRegistry, node_commands
+from yggpy.admin.own import own_commands
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
 from yggpy.errors import PeerUriError, YggpyError
 from yggpy.links.url import parse_url, split_host_port
@@ -35,6 +36,9 @@ IDLE_TIMEOUT = 300.0
 
 WRITE_TIMEOUT = 10.0
 """Seconds in which a client must take an answer, else it is cut off."""
+
+STREAM_WRITE_TIMEOUT = 60.0
+"""Seconds in which a client must take the next piece of a stream; longer, since somebody may have halted a terminal."""
 
 LINGER_TIMEOUT = 1.0
 """Seconds for which input is still read and thrown away after the last answer: an unread rest would make the kernel
@@ -70,7 +74,8 @@ class AdminServer:
     def __init__(
         self, node: AdminNode, listen: str, logger: logging.Logger, build_name: str, build_version: str
     ) -> None:
-        self.commands = CommandRegistry(node_commands(node, build_name, build_version), logger=logger)
+        commands = [*node_commands(node, build_name, build_version), *own_commands(node)]
+        self.commands = CommandRegistry(commands, logger=logger)
         self._listen = listen
         self._logger = logger
         self._socket: socket.socket | None = None
@@ -255,6 +260,7 @@ class AdminServer:
         loop = asyncio.get_running_loop()
         writer.transport.set_write_buffer_limits(high=0)  # so that drain() waits until the client has taken it all
         requests = RequestReader()
+        streams: list[AnswerStream] = []
         keepalive = True
         while keepalive:
             async with asyncio.timeout(IDLE_TIMEOUT):
@@ -263,7 +269,10 @@ class AdminServer:
             if isinstance(request, BadRequest):
                 answer = failure(None, request.error)
             else:
-                answer = await self.commands.answer(request)
+                answer = await self.commands.answer(request, streams.append)
+            if streams:
+                await self._send_stream(answer, streams.pop(), reader, writer)
+                break
             writer.write(answer)
             async with asyncio.timeout(WRITE_TIMEOUT):
                 await writer.drain()
@@ -274,6 +283,30 @@ class AdminServer:
             async with asyncio.timeout(LINGER_TIMEOUT):
                 while await reader.read(_READ_SIZE):
                     pass
+
+    async def _send_stream(
+        self, first: bytes, stream: AnswerStream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Send ``first`` and all of ``stream``, until that or the client ends, or the client takes nothing for long."""
+        writer.write(first)
+        ending = asyncio.create_task(_until_end(reader))
+        ending.add_done_callback(lambda _: stream.close())
+        try:
+            async for line in stream:
+                async with asyncio.timeout(STREAM_WRITE_TIMEOUT):
+                    await writer.drain()
+                writer.write(line)
+        finally:
+            stream.close()
+            ending.cancel()
+            await asyncio.gather(ending, return_exceptions=True)
+
+
+async def _until_end(reader: asyncio.StreamReader) -> None:
+    """Throw away what a client says that has asked for a stream, until it says no more."""
+    with contextlib.suppress(OSError):
+        while await reader.read(_READ_SIZE):
+            pass
 
 
 async def _next_request(requests: RequestReader, reader: asyncio.StreamReader) -> Request | BadRequest:

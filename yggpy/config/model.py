@@ -60,6 +60,8 @@ class MulticastInterface:
     """Port of the TLS listener; 0: any."""
     priority: int = 0
     password: str = field(default="", repr=False)
+    cost: int = 0
+    """What routing takes links made here to cost; 0: what their round trips say. Not a key of the Go node's."""
 
     def pattern(self) -> re.Pattern[str]:
         """Return ``regex`` compiled, to be searched in interface names. Raises ``ConfigError``."""
@@ -94,6 +96,8 @@ class Config:
     """``auto``, a name, or ``none`` or ``dummy`` for no TUN."""
     if_mtu: int = DEFAULT_IF_MTU
     log_lookups: bool = False
+    transit: bool = True
+    """False: pass nothing on for others. Not a key of the Go node's."""
     node_info_privacy: bool = False
     node_info: dict[str, Any] | None = None
     firewall: FirewallConfig | None = None

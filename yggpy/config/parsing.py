@@ -189,6 +189,7 @@ _MULTICAST_KEYS: Mapping[str, tuple[str, Callable[[str, HjsonValue], Any]]] = Ma
         "Port": ("port", _integer(0xFFFF)),
         "Priority": ("priority", _integer(0xFF)),
         "Password": ("password", _string),
+        "Cost": ("cost", _integer(0xFFFF)),
     }
 )
 
@@ -231,6 +232,7 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
         "IfName": _scalar("if_name", _string),
         "IfMTU": _scalar("if_mtu", _integer(2**64 - 1)),
         "LogLookups": _scalar("log_lookups", _boolean),
+        "Transit": _scalar("transit", _boolean),
         "NodeInfoPrivacy": _scalar("node_info_privacy", _boolean),
         "NodeInfo": _apply_node_info,
         "Firewall": _scalar("firewall", read_firewall),

@@ -34,7 +34,7 @@ _COMMENTS = {
     "Peers": """\
 Peers to connect to, one URI each: tls://host:port, tcp://host:port, or
 through a SOCKS proxy socks://proxyhost:proxyport/host:port. Options may
-follow a "?": key, password, priority, maxbackoff, sni. All options are on
+follow a "?": key, password, priority, maxbackoff, sni, cost. Options are on
 https://yggdrasil-network.github.io/configurationref.html#peers
 Traffic of the network passes through these connections; there are no
 bootstrap servers that would only introduce nodes to each other. Choose
@@ -141,6 +141,8 @@ def _tree(config: Config) -> dict[str, Any]:
     tree["IfMTU"] = config.if_mtu
     if config.log_lookups:
         tree["LogLookups"] = True
+    if not config.transit:
+        tree["Transit"] = False
     tree["NodeInfoPrivacy"] = config.node_info_privacy
     tree["NodeInfo"] = _checked(config.node_info)
     if config.firewall is not None:
@@ -155,6 +157,8 @@ def _multicast_tree(interface: MulticastInterface) -> dict[str, Any]:
     if interface.priority:
         tree["Priority"] = interface.priority
     tree["Password"] = interface.password
+    if interface.cost:
+        tree["Cost"] = interface.cost
     return tree
 
 

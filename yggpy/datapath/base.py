@@ -243,7 +243,11 @@ class Datapath(Protocol):
     # -- tables ------------------------------------------------------------------------------------------
 
     def set_fib(self, fib: Fib) -> None:
-        """Replace the forwarding table."""
+        """Replace the forwarding table.
+
+        Traffic that came in by a link and is not for this node goes by ``Fib.next_hop_of_others``; the rest by
+        ``Fib.next_hop``.
+        """
         ...
 
     def set_path(self, dest: bytes, path: tuple[int, ...]) -> None:

@@ -340,7 +340,7 @@ class NativeDatapath:
             )
             for link in fib.links
         ]
-        self._enter().set_fib(encode_path(fib.self_path), links)
+        self._enter().set_fib(encode_path(fib.self_path), links, fib.transit)
 
     def set_path(self, dest: bytes, path: tuple[int, ...]) -> None:
         """See :class:`Datapath`."""

@@ -352,7 +352,7 @@ class PureDatapath:
             self._on_traffic_slowly(payload, now)
             return
         watermark, body = decode_uvarint(payload, tail)
-        link_id, next_watermark = self._fib.next_hop(tuple(payload[:path_end]), watermark)
+        link_id, next_watermark = self._fib.next_hop_of_others(tuple(payload[:path_end]), watermark)
         source = payload[addresses : addresses + 32]
         dest = payload[addresses + 32 : tail]
         if link_id is not None:
@@ -370,7 +370,7 @@ class PureDatapath:
 
     def _on_traffic_slowly(self, payload: bytes, now: float) -> None:
         traffic = Traffic.decode(payload)
-        link_id, watermark = self._fib.next_hop(traffic.path, traffic.watermark)
+        link_id, watermark = self._fib.next_hop_of_others(traffic.path, traffic.watermark)
         if link_id is not None:
             forwarded = Traffic(
                 traffic.path, traffic.from_path, traffic.source, traffic.dest, watermark, traffic.payload

@@ -15,6 +15,7 @@ from typing import Any
 from yggpy.clock import SystemClock
 from yggpy.datapath.base import ByteStream, StreamClosed, TlsParameters
 from yggpy.errors import PeerUriError
+from yggpy.events.hub import Publish, publish_nothing
 from yggpy.keys import PrivateKey
 from yggpy.links.listener import Listener
 from yggpy.links.model import EstablishedLink, LinkHost, LinkInfo, LinkKind, LinkStatus
@@ -54,15 +55,16 @@ class LinkManager:
         logger: logging.Logger | None = None,
         clock: Callable[[], float] | None = None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        publish: Publish = publish_nothing,
     ) -> None:
         """``allowed_keys``: node keys that may connect to us (none given: all). ``clock`` times what ``links`` shows.
 
-        ``pause`` waits the given seconds between two attempts to dial.
+        ``pause`` waits the given seconds between two attempts to dial. ``publish`` is told of links (``yggpy.events``).
         """
         log = logger or logging.getLogger("yggpy")
         self.log = log
         self._allowed_keys = allowed_keys
-        self._context = LinkContext(private_key, host, log, clock or SystemClock().now, pause)
+        self._context = LinkContext(private_key, host, log, clock or SystemClock().now, pause, publish)
         self._transport_context = TransportContext(private_key, self._open_stream, log)
         self._transports = make_transports(self._transport_context)
         self._failures = IncomingFailureLog(log, self._context.clock)
@@ -95,6 +97,7 @@ class LinkManager:
         password: bytes,
         on_up: Callable[[], None],
         on_end: Callable[[], None],
+        cost: int | None = None,
     ) -> None:
         """Dial a neighbour found by multicast, at a link-local address, by TLS, once (section 12).
 
@@ -102,7 +105,7 @@ class LinkManager:
         link has ended. Raises ``PeerUriError``, and calls nothing, when there is such a link already.
         """
         uri = LinkUri(Url(scheme="tls", host=f"[{address}%{interface}]:{port}".encode(errors="surrogateescape")))
-        options = LinkOptions(frozenset((key,)), priority, password)
+        options = LinkOptions(frozenset((key,)), priority, password, cost=cost)
         peering = self._dial(uri, interface, LinkKind.EPHEMERAL, options, on_up)
         assert peering.task is not None
         peering.task.add_done_callback(lambda _: on_end())
@@ -162,7 +165,7 @@ class LinkManager:
         return await self._listen(parsed, interface, options, local=local)
 
     async def listen_local(
-        self, address: str, port: int, interface: str, *, priority: int, password: bytes
+        self, address: str, port: int, interface: str, *, priority: int, password: bytes, cost: int | None = None
     ) -> Listener:
         """Listen by TLS on a link-local address for neighbours found by multicast (section 12); port 0: any.
 
@@ -171,7 +174,8 @@ class LinkManager:
         # The first certificate takes a quarter of a second of imports: the node has other things to do meanwhile.
         await asyncio.to_thread(self._transport_context.identity)
         uri = LinkUri(Url(scheme="tls", host=f"[{address}]:{port}".encode()))
-        return await self._listen(uri, interface, LinkOptions(priority=priority, password=password), local=True)
+        options = LinkOptions(priority=priority, password=password, cost=cost)
+        return await self._listen(uri, interface, options, local=True)
 
     async def _listen(self, parsed: LinkUri, interface: str, options: LinkOptions, *, local: bool) -> Listener:
         transport = listening_transport(self._transports, parsed.scheme)

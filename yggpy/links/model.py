@@ -38,6 +38,8 @@ class LinkInfo:
     interface: str
     local_address: str
     remote_address: str
+    cost: int | None = None
+    """What the link is taken to cost in routing (option ``cost``); None: what its round trip says."""
 
     @property
     def inbound(self) -> bool:

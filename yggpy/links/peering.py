@@ -18,6 +18,8 @@ from yggpy.address import Address
 from yggpy.datapath.base import ByteStream, CloseReason, LinkEnd, StreamClosed
 from yggpy.datapath.socktext import IO_TIMEOUT
 from yggpy.errors import YggpyError
+from yggpy.events.hub import Publish, publish_nothing
+from yggpy.events.model import LinkDown, LinkUp, PeerRetrying
 from yggpy.keys import PrivateKey
 from yggpy.links.backoff import Backoff
 from yggpy.links.handshake import HANDSHAKE_TIMEOUT, HandshakeResult, SelfConnectionError, exchange, judge
@@ -41,6 +43,8 @@ class LinkContext:
     clock: Callable[[], float]
     pause: Pause
     """Waits so many seconds between two attempts; tests replace it."""
+    publish: Publish = publish_nothing
+    """Tells whoever listens to events."""
 
 
 class Link:
@@ -128,12 +132,24 @@ class Link:
             interface=self.interface,
             local_address=stream.local_address,
             remote_address=stream.remote_address,
+            cost=self._options.cost,
         )
         context.log.info("Connected %s", _describe(info))
         self._established = context.host.link_established(info, stream)
         self._info, self._handshake = info, handshake
         self._established_at = context.clock()
         self._last_error = self._last_error_at = None
+        context.publish(
+            lambda time: LinkUp(
+                time=time,
+                uri=info.uri,
+                interface=info.interface,
+                inbound=info.inbound,
+                key=info.key,
+                address=str(Address.for_key(info.key)),
+                priority=info.priority,
+            )
+        )
 
     async def last(self) -> LinkEnd:
         """Wait for the end of the established link, note its reason and return it."""
@@ -151,6 +167,18 @@ class Link:
         self._context.log.info("Disconnected %s%s", _describe(info), suffix)
         if end.reason is not CloseReason.LOCAL:
             self.note_failure(end.message or "EOF")
+        reason = "closed by this node" if end.reason is CloseReason.LOCAL else end.message or "EOF"
+        self._context.publish(
+            lambda time: LinkDown(
+                time=time,
+                uri=info.uri,
+                interface=info.interface,
+                inbound=info.inbound,
+                key=info.key,
+                address=str(Address.for_key(info.key)),
+                reason=reason,
+            )
+        )
         return end
 
     def note_failure(self, reason: str) -> None:
@@ -215,7 +243,15 @@ class Peering(Link):
             parked = await self._attempt()
             if self._stopped or self.kind is LinkKind.EPHEMERAL:
                 return
-            await self._rest(None if parked else self._backoff.next_delay())
+            delay = None if parked else self._backoff.next_delay()
+            self._tell_of_retry(delay)
+            await self._rest(delay)
+
+    def _tell_of_retry(self, delay: float | None) -> None:
+        reason = self.status().last_error or "closed by this node"
+        self._context.publish(
+            lambda time: PeerRetrying(time=time, uri=self.uri, interface=self.interface, reason=reason, delay=delay)
+        )
 
     def kick(self) -> None:
         """End the wait for the next attempt; no effect when there is none."""

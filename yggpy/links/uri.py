@@ -16,6 +16,7 @@ from fractions import Fraction
 from yggpy.errors import PeerUriError
 from yggpy.keys import PUBLIC_KEY_SIZE
 from yggpy.links.url import Url, parse_query, parse_url, split_host_port
+from yggpy.routing.links import MAX_LINK_COST
 from yggpy.wire.handshake import MAX_PASSWORD
 
 __all__ = [
@@ -66,6 +67,8 @@ class LinkOptions:
     """Seconds."""
     server_name: str | None = None
     """What TLS carriers send as server name; None sends none."""
+    cost: int | None = None
+    """What routing takes the link to cost; None: what its round trip says. Ours alone: Go has no such option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +115,14 @@ class LinkUri:
         query = parse_query(self.url.query)
         pinned = frozenset(_pinned_key(value) for value in query.get("key", []))
         priority, password = _common_options(query)
-        return LinkOptions(pinned, priority, password, _max_backoff(query), self._server_name(query))
+        max_backoff = _max_backoff(query)
+        return LinkOptions(pinned, priority, password, max_backoff, self._server_name(query), _cost(query))
 
     def listen_options(self) -> LinkOptions:
-        """Check and return the options of a listener: ``priority`` and ``password``."""
-        priority, password = _common_options(parse_query(self.url.query))
-        return LinkOptions(priority=priority, password=password)
+        """Check and return the options of a listener: ``priority``, ``password`` and ``cost``."""
+        query = parse_query(self.url.query)
+        priority, password = _common_options(query)
+        return LinkOptions(priority=priority, password=password, cost=_cost(query))
 
     def _server_name(self, query: dict[str, list[bytes]]) -> str | None:
         """The ``sni`` option unless it is an address, else the host unless it is one, else none."""
@@ -158,6 +163,16 @@ def _common_options(query: dict[str, list[bytes]]) -> tuple[int, bytes]:
     if len(password) > MAX_PASSWORD:
         raise PeerUriError("invalid password supplied")
     return priority, password
+
+
+def _cost(query: dict[str, list[bytes]]) -> int | None:
+    text = _first(query, "cost")
+    if not text:
+        return None
+    digits = text.lstrip(b"0")
+    if not text.isdigit() or not 0 < len(digits) <= len(str(MAX_LINK_COST)) or int(digits) > MAX_LINK_COST:
+        raise PeerUriError(f"cost value is invalid: it is a whole number from 1 to {MAX_LINK_COST}")
+    return int(digits)
 
 
 def _max_backoff(query: dict[str, list[bytes]]) -> float:

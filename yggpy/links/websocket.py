@@ -46,7 +46,7 @@ MAX_HEAD = 1 << 14
 """Bytes of the longest HTTP request or response head that is read."""
 HEALTH_PATHS = frozenset(("/health", "/healthz"))
 WRONG_SUBPROTOCOL = "client must speak the ygg-ws subprotocol"
-OWN_OPTIONS = frozenset(("key", "priority", "password", "maxbackoff", "sni"))
+OWN_OPTIONS = frozenset(("key", "priority", "password", "maxbackoff", "sni", "cost"))
 """Query options that are for us, and that nobody on the way needs to know. Go sends them along."""
 
 _QUIET = logging.getLogger("yggpy.websockets")

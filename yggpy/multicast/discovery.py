@@ -155,7 +155,9 @@ class Discovery:
         self._last_listener_id += 1
         served.listener_id = self._last_listener_id
         name = served.interface.name
-        self._effects.append(OpenListener(served.listener_id, name, usable, rule.port, rule.priority, rule.password))
+        self._effects.append(
+            OpenListener(served.listener_id, name, usable, rule.port, rule.priority, rule.password, rule.cost)
+        )
 
     def listener_opened(self, listener_id: int, address: IPv6Address, port: int, now: float) -> None:
         """A listener is open; the first beacon is due at once."""
@@ -228,7 +230,7 @@ class Discovery:
             return
         neighbour = Neighbour(interface.name, source, beacon.port, beacon.public_key)
         if self.neighbours.admit(neighbour, now):
-            self._effects.append(CallNeighbour(neighbour, rule.priority, rule.password))
+            self._effects.append(CallNeighbour(neighbour, rule.priority, rule.password, rule.cost))
 
     def call_established(self, neighbour: Neighbour, now: float) -> None:
         """The handshake of a ``CallNeighbour`` has succeeded."""

@@ -81,6 +81,8 @@ class InterfaceRule:
     port: int = 0
     priority: int = 0
     password: bytes = field(default=b"", repr=False)
+    cost: int | None = None
+    """What routing takes links of this rule to cost; None: what is measured."""
 
 
 def interface_rules(entries: Iterable[MulticastInterface]) -> tuple[tuple[InterfaceRule, ...], list[str]]:
@@ -98,7 +100,8 @@ def interface_rules(entries: Iterable[MulticastInterface]) -> tuple[tuple[Interf
         if len(password) > MAX_PASSWORD:
             refused.append(entry.regex)
             continue
-        rules.append(InterfaceRule(pattern, entry.beacon, entry.listen, entry.port, entry.priority, password))
+        cost = entry.cost or None
+        rules.append(InterfaceRule(pattern, entry.beacon, entry.listen, entry.port, entry.priority, password, cost))
     return tuple(rules), refused
 
 
@@ -124,6 +127,7 @@ class OpenListener:
     """0: any."""
     priority: int
     password: bytes = field(repr=False)
+    cost: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +171,7 @@ class CallNeighbour:
     neighbour: Neighbour
     priority: int
     password: bytes = field(repr=False)
+    cost: int | None = None
 
 
 Effect: TypeAlias = OpenListener | CloseListener | JoinGroup | LeaveGroup | SendBeacon | CallNeighbour

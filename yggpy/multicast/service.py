@@ -14,12 +14,15 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Iterable
+from functools import partial
 from ipaddress import IPv6Address
 from typing import Protocol
 
 from yggpy.clock import TimerHandle
 from yggpy.config import MulticastInterface
 from yggpy.errors import PeerUriError
+from yggpy.events.hub import Publish, publish_nothing
+from yggpy.events.model import MulticastDown, MulticastUp
 from yggpy.multicast.discovery import MAX_INTERFACES, Discovery
 from yggpy.multicast.model import (
     CallNeighbour,
@@ -67,7 +70,7 @@ class MulticastLinks(Protocol):
     """The node's link manager, as discovery needs it."""
 
     async def listen_local(
-        self, address: str, port: int, interface: str, *, priority: int, password: bytes
+        self, address: str, port: int, interface: str, *, priority: int, password: bytes, cost: int | None = None
     ) -> MulticastListener:
         """Listen by TLS on a link-local address, for any key. Raises ``OSError``."""
         ...
@@ -83,6 +86,7 @@ class MulticastLinks(Protocol):
         password: bytes,
         on_up: Callable[[], None],
         on_end: Callable[[], None],
+        cost: int | None = None,
     ) -> None:
         """Dial a link-local address by TLS, once; ``on_end`` follows in any case. Raises ``PeerUriError``."""
         ...
@@ -100,8 +104,12 @@ class MulticastService:
         clock: Callable[[], float],
         *,
         scan: Callable[[], list[NetworkInterface]] = scan_interfaces,
+        publish: Publish = publish_nothing,
     ) -> None:
-        """``entries``: the configuration's. Raises ``ConfigError`` for a pattern that cannot be used."""
+        """``entries``: the configuration's. Raises ``ConfigError`` for a pattern that cannot be used.
+
+        ``publish`` is told of the interfaces (``yggpy.events``).
+        """
         rules, refused = interface_rules(entries)
         self._core = Discovery(public_key, rules)
         self._enabled = bool(rules)
@@ -109,6 +117,8 @@ class MulticastService:
         self._log = logger
         self._now = clock
         self._scan = scan
+        self._publish = publish
+        self._told: dict[str, MulticastStatus] = {}  # what was published last, by interface
         self._socket: BeaconSocket | None = None
         self._watch: ChangeWatch | None = None
         self._listeners: dict[int, MulticastListener] = {}
@@ -160,6 +170,7 @@ class MulticastService:
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
+        self._tell_changes()
         self._log.debug("Stopped multicast module")
 
     def status(self) -> list[MulticastStatus]:
@@ -265,6 +276,18 @@ class MulticastService:
             for effect in effects:
                 self._perform(effect)
         self._arm()
+        self._tell_changes()
+
+    def _tell_changes(self) -> None:
+        now = {status.name: status for status in self.status()}
+        if now == self._told:
+            return
+        before, self._told = self._told, now
+        for name in before.keys() - now.keys():
+            self._publish(partial(_down, name))
+        for name, status in now.items():
+            if before.get(name) != status:
+                self._publish(partial(_up, status))
 
     def _perform(self, effect: Effect) -> None:
         assert self._socket is not None
@@ -314,6 +337,7 @@ class MulticastService:
                 password=effect.password,
                 on_up=lambda: self._core.call_established(neighbour, self._now()),
                 on_end=lambda: self._core.call_ended(neighbour, self._now()),
+                cost=effect.cost,
             )
         except PeerUriError as error:
             self._log.debug("Call from multicast failed: %s", error)
@@ -325,7 +349,12 @@ class MulticastService:
         for address in effect.addresses:
             try:
                 listener = await self._links.listen_local(
-                    str(address), effect.port, name, priority=effect.priority, password=effect.password
+                    str(address),
+                    effect.port,
+                    name,
+                    priority=effect.priority,
+                    password=effect.password,
+                    cost=effect.cost,
                 )
             except OSError as error:
                 failure = error
@@ -359,6 +388,20 @@ class MulticastService:
         elif self._complaints.get((what, interface)) != text:
             self._log.warning("%s", text)
             self._complaints[what, interface] = text
+
+
+def _up(status: MulticastStatus, time: float) -> MulticastUp:
+    return MulticastUp(
+        time=time,
+        interface=status.name,
+        address=status.address or None,
+        beacon=status.beacon,
+        listen=status.listen,
+    )
+
+
+def _down(name: str, time: float) -> MulticastDown:
+    return MulticastDown(time=time, interface=name)
 
 
 def _is_passing(error: OSError, interface: str) -> bool:

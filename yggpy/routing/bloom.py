@@ -80,8 +80,10 @@ class _Entry:
 class BloomTable:
     """The filters of one node, by peer key. ``own_key`` is the node's lookup key."""
 
-    def __init__(self, own_lookup_key: bytes) -> None:
+    def __init__(self, own_lookup_key: bytes, *, joins: bool = True) -> None:
+        """``joins``: whether a filter that is sent also holds those received; not in a leaf's."""
         self._own_bits = key_bits(own_lookup_key)
+        self._joins = joins
         self._entries: dict[bytes, _Entry] = {}
 
     def add(self, key: bytes) -> None:
@@ -128,12 +130,12 @@ class BloomTable:
         # A peer's filter joins those of all others: what lies before it in the list, and what lies behind.
         behind = [0]
         for _, entry in reversed(on_tree):
-            behind.append(behind[-1] | entry.received)
+            behind.append(behind[-1] | entry.received * self._joins)
         messages = []
         before = self._own_bits
         for (key, entry), after in zip(on_tree, behind[-2::-1], strict=True):
             is_new = self._replace(entry, before | after)
-            before |= entry.received
+            before |= entry.received * self._joins
             entry.idle_ticks += 1
             if is_new or entry.idle_ticks >= FORCED_RESEND_TICKS:
                 entry.idle_ticks = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 __all__ = [
+    "CloseLink",
     "FibChanged",
     "LookupSeen",
     "PathInstalled",
@@ -35,6 +36,14 @@ class SendQueued:
     payload: bytes
     source: bytes
     dest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CloseLink:
+    """Close a link, for ``reason``; a configured one may be dialled again, a second or more later."""
+
+    link_id: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,5 +87,5 @@ class LookupSeen:
 
 
 RoutingEffect: TypeAlias = (
-    SendDirect | SendQueued | FibChanged | PathInstalled | PathRemoved | PathNotified | LookupSeen
+    SendDirect | SendQueued | CloseLink | FibChanged | PathInstalled | PathRemoved | PathNotified | LookupSeen
 )

@@ -50,10 +50,12 @@ def distance(one: Coords, two: Coords) -> int:
 class Fib:
     """Our own coordinates and the links that packets can leave by. Immutable but for what it remembers."""
 
-    __slots__ = ("_best", "_memo", "links", "self_path")
+    __slots__ = ("_best", "_memo", "links", "self_path", "transit")
 
-    def __init__(self, self_path: Coords, links: Iterable[FibLink]) -> None:
+    def __init__(self, self_path: Coords, links: Iterable[FibLink], *, transit: bool = True) -> None:
         self.self_path = self_path
+        self.transit = transit
+        """False: only packets of this node leave by it; what came in by a link is for this node or goes nowhere."""
         self.links = tuple(links)
         # All links of one key are equally far from anywhere, so only the best of them can ever be chosen: lowest
         # priority number, then lowest cost, then oldest.
@@ -66,10 +68,12 @@ class Fib:
         self._memo: dict[Coords, tuple[int, int | None]] = {}
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fib) and self.self_path == other.self_path and self.links == other.links
+        if not isinstance(other, Fib):
+            return False
+        return (self.self_path, self.links, self.transit) == (other.self_path, other.links, other.transit)
 
     def __hash__(self) -> int:
-        return hash((self.self_path, self.links))
+        return hash((self.self_path, self.links, self.transit))
 
     @property
     def remembered(self) -> int:
@@ -93,6 +97,10 @@ class Fib:
         if own >= watermark:
             return None, watermark
         return link_id, own
+
+    def next_hop_of_others(self, path: Coords, watermark: int) -> tuple[int | None, int]:
+        """Return the same for a packet that came in by a link: nowhere, where nothing is passed on."""
+        return self.next_hop(path, watermark) if self.transit else (None, watermark)
 
     def _find(self, path: Coords) -> tuple[int, int | None]:
         own = distance(path, self.self_path)

@@ -7,10 +7,12 @@ from types import MappingProxyType
 
 from yggpy.routing.limits import PerSecond
 
-__all__ = ["MAX_SIG_ANSWERS_PER_SECOND", "UNKNOWN_LAG", "LinkTable", "RouterLink"]
+__all__ = ["MAX_LINK_COST", "MAX_SIG_ANSWERS_PER_SECOND", "UNKNOWN_LAG", "LinkTable", "RouterLink"]
 
 UNKNOWN_LAG = 2**32 - 1
 """Lag in nanoseconds of a link that has not answered yet: high, so that new links are not preferred."""
+MAX_LINK_COST = 65535
+"""Highest cost that may be set for a link: above all that is ever measured, and above that of an unmeasured one."""
 MAX_SIG_ANSWERS_PER_SECOND = 64
 """SigReqs of one link that are answered in one second; more are ignored. An honest peer sends one for each change of
 its own place in the tree."""
@@ -22,6 +24,7 @@ class RouterLink:
 
     __slots__ = (
         "answers",
+        "fixed_cost",
         "key",
         "lag",
         "latency",
@@ -32,9 +35,11 @@ class RouterLink:
         "responded",
     )
 
-    def __init__(self, link_id: int, key: bytes, priority: int, order: int) -> None:
+    def __init__(self, link_id: int, key: bytes, priority: int, order: int, fixed_cost: int | None = None) -> None:
         self.link_id = link_id
         self.key = key
+        self.fixed_cost = fixed_cost
+        """What the operator says that the link costs; None: what is measured."""
         self.priority = priority
         self.order = order
         self.lag = UNKNOWN_LAG
@@ -48,7 +53,9 @@ class RouterLink:
 
     @property
     def cost(self) -> int:
-        """Whole milliseconds of lag, at least 1."""
+        """What the operator has set, else whole milliseconds of lag, at least 1."""
+        if self.fixed_cost is not None:
+            return self.fixed_cost
         return max(1, self.lag // 1_000_000)
 
     def measure(self, now: float) -> None:
@@ -78,13 +85,20 @@ class LinkTable:
         """Go through the keys of all peers."""
         return iter(self._by_key)
 
-    def add(self, link_id: int, key: bytes, priority: int, claims: Mapping[bytes, int] = _NO_CLAIMS) -> RouterLink:
+    def add(
+        self,
+        link_id: int,
+        key: bytes,
+        priority: int,
+        claims: Mapping[bytes, int] = _NO_CLAIMS,
+        fixed_cost: int | None = None,
+    ) -> RouterLink:
         """Add a link; its key gets the lowest free port from 1 unless it has one.
 
         ``claims`` are the ports that our children announce. One that is back after a short while gets its port again,
         and nobody else gets it as long as it is announced: two nodes would have the same coordinates.
         """
-        link = RouterLink(link_id, key, priority, self._next_order)
+        link = RouterLink(link_id, key, priority, self._next_order, fixed_cost)
         self._next_order += 1
         self._by_id[link_id] = link
         if key not in self._by_key:

@@ -63,6 +63,10 @@ class PathHost(Protocol):
         """Return this node's coordinates."""
         ...
 
+    def coords_for(self, peer: bytes) -> Coords:
+        """Return the coordinates to be given to whoever has asked by way of ``peer``, which may be this node."""
+        ...
+
     def send_queued(self, link_id: int, frame_type: int, payload: bytes, source: bytes, dest: bytes) -> None:
         """Send a frame through a link's queue."""
         ...
@@ -238,22 +242,24 @@ class Pathfinder:
         lookup_key = x_key(lookup.dest)
         asked = self._host.multicast(lookup, lookup_key, from_key)
         if lookup_key == self._own_lookup_key and self._answers.allow(now):
-            seq, coords, signature = self._sign_coords(int(now))
+            seq, coords, signature = self._sign_coords(int(now), self._host.coords_for(from_key))
             self.handle_notify(
                 PathNotify(lookup.from_path, MAX_WATERMARK, self._own_key, lookup.source, seq, coords, signature), now
             )
         return asked
 
-    def _sign_coords(self, seq: int) -> tuple[int, Coords, bytes]:
+    def _sign_coords(self, seq: int, coords: Coords) -> tuple[int, Coords, bytes]:
         """Return our coordinates with a signature, the same one while nothing has changed."""
-        coords = self._host.own_coords()
         if self._signed is None or self._signed[:2] != (seq, coords):
             self._signed = seq, coords, self._private_key.sign(path_info_signed_bytes(seq, coords))
         return self._signed
 
-    def handle_notify(self, notify: PathNotify, now: float) -> None:
-        """An answer: pass it on if somebody is nearer to its asker, else take it if it is for us."""
-        link_id, watermark = self._host.next_hop(notify.path, notify.watermark)
+    def handle_notify(self, notify: PathNotify, now: float, *, for_others: bool = True) -> None:
+        """An answer: pass it on if somebody is nearer to its asker, else take it if it is for us.
+
+        ``for_others``: whether it may be passed on at all; here and in ``handle_broken``.
+        """
+        link_id, watermark = self._host.next_hop(notify.path, notify.watermark) if for_others else (None, 0)
         if link_id is not None:
             forwarded = PathNotify(
                 notify.path,
@@ -320,9 +326,9 @@ class Pathfinder:
         while len(self._paths) > self._max_paths or self._path_ports > self._max_path_ports:
             self._remove_path(next(iter(self._paths)))
 
-    def handle_broken(self, broken: PathBroken, now: float) -> None:
+    def handle_broken(self, broken: PathBroken, now: float, *, for_others: bool = True) -> None:
         """A packet was stuck: pass the message back to its sender, or look for a new path if that is us."""
-        link_id, watermark = self._host.next_hop(broken.path, broken.watermark)
+        link_id, watermark = self._host.next_hop(broken.path, broken.watermark) if for_others else (None, 0)
         if link_id is not None:
             forwarded = PathBroken(broken.path, watermark, broken.source, broken.dest)
             self._host.send_queued(link_id, FrameType.PATH_BROKEN, forwarded.encode(), broken.source, broken.dest)

@@ -11,7 +11,8 @@ possible parent and measures the link. Announcements travel along lines of ances
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from yggpy.address import Address, x_key
 from yggpy.keys import PrivateKey
@@ -49,6 +50,9 @@ class Router:
     node (None if never).
     """
 
+    transit = True
+    """Whether it passes on what is for others; see :class:`~yggpy.routing.leaf.LeafRouter`."""
+
     def __init__(
         self,
         private_key: PrivateKey,
@@ -72,6 +76,8 @@ class Router:
         self._refresh = False
         self._do_root1 = False
         self._do_root2 = True
+        self.refused: Counter[str] = Counter(traffic=0, path_lookup=0, path_notify=0, path_broken=0)
+        """What was to be passed on and was not, since this node is no transit."""
         self._fib = Fib((), ())
         self._fib_stale = True
         self._fib_keys: frozenset[bytes] = frozenset()
@@ -111,14 +117,14 @@ class Router:
 
     # -- links -------------------------------------------------------------------------------------------
 
-    def add_link(self, link_id: int, key: bytes, priority: int, now: float) -> None:
-        """A link to ``key`` is up (section 5.6)."""
+    def add_link(self, link_id: int, key: bytes, priority: int, now: float, cost: int | None = None) -> None:
+        """A link to ``key`` is up (section 5.6). ``cost``: what it is taken to cost, instead of what is measured."""
         claims: dict[bytes, int] = {}
         if key not in self._links:
             self._sent[key] = {}
             self._blooms.add(key)
             claims = self._tree.ports_under(self.public_key)
-        link = self._links.add(link_id, key, priority, claims)
+        link = self._links.add(link_id, key, priority, claims, cost)
         self._fib_stale = True
         for known in self._sent[key]:
             info = self._tree.get(known)
@@ -156,10 +162,16 @@ class Router:
             lookup = PathLookup.decode(payload)
             if self._blooms.is_on_tree(link.key):
                 self._paths.handle_lookup(lookup, link.key, now)
+                if not self.transit and x_key(lookup.dest) != x_key(self.public_key):
+                    self.refused["path_lookup"] += 1
         elif frame_type == FrameType.PATH_NOTIFY:
-            self._paths.handle_notify(PathNotify.decode(payload), now)
+            notify = PathNotify.decode(payload)
+            if self._may_take("path_notify", notify.dest):
+                self._paths.handle_notify(notify, now, for_others=self.transit)
         elif frame_type == FrameType.PATH_BROKEN:
-            self._paths.handle_broken(PathBroken.decode(payload), now)
+            broken = PathBroken.decode(payload)
+            if self._may_take("path_broken", broken.source):
+                self._paths.handle_broken(broken, now, for_others=self.transit)
         elif frame_type == FrameType.ANNOUNCE:
             self._handle_announce(link, Announce.decode(payload), now)
         elif frame_type == FrameType.BLOOM_FILTER:
@@ -174,6 +186,13 @@ class Router:
             self._handle_response(link, SigRes.decode(payload), now)
         else:
             raise DecodeError(f"unrecognised message type {frame_type}")
+
+    def _may_take(self, kind: str, receiver: bytes) -> bool:
+        """Tell whether to look at a frame for ``receiver``; count it if not."""
+        if self.transit or receiver == self.public_key:
+            return True
+        self.refused[kind] += 1
+        return False
 
     def _handle_request(self, link: RouterLink, request: SigReq, now: float) -> None:
         if not link.answers.allow(now):
@@ -300,9 +319,7 @@ class Router:
         request = self._new_request()
         signed = tree_signed_bytes(self.public_key, self.public_key, request.seq, request.nonce, 0)
         signature = self._private_key.sign(signed)
-        announce = Announce(
-            self.public_key, self.public_key, request.seq, request.nonce, 0, signature, signature
-        )
+        announce = Announce(self.public_key, self.public_key, request.seq, request.nonce, 0, signature, signature)
         self._update(announce, self.public_key, now)
 
     def _new_request(self) -> SigReq:
@@ -335,11 +352,9 @@ class Router:
     # -- bloom filters -----------------------------------------------------------------------------------
 
     def _send_blooms(self, now: float) -> None:
-        own = self._tree.own
         for key in self._links:
-            info = self._tree.get(key)
             was_on_tree = self._blooms.is_on_tree(key)
-            on_tree = own.parent == key or (info is not None and info.parent == self.public_key)
+            on_tree = self._is_tree_link(key)
             self._blooms.set_on_tree(key, on_tree)
             if was_on_tree and not on_tree:
                 self._send_filter(key, 0)
@@ -347,6 +362,11 @@ class Router:
                 self._search_behind(key, now)
         for key, bits in self._blooms.due():
             self._send_filter(key, bits)
+
+    def _is_tree_link(self, key: bytes) -> bool:
+        """Tell whether a peer is our parent or our child."""
+        info = self._tree.get(key)
+        return self._tree.own.parent == key or (info is not None and info.parent == self.public_key)
 
     def _search_behind(self, key: bytes, now: float) -> None:
         """A peer's filter or place has changed: what is searched for may lie behind it now."""
@@ -380,6 +400,10 @@ class Router:
         """Return our coordinates (``PathHost``)."""
         return self._tree.coords(self.public_key)
 
+    def coords_for(self, peer: bytes) -> Coords:
+        """Return our coordinates as the answer to a look-up that came from ``peer`` (``PathHost``)."""
+        return self.own_coords()
+
     def send_queued(self, link_id: int, frame_type: int, payload: bytes, source: bytes, dest: bytes) -> None:
         """Send a frame through a link's queue (``PathHost``)."""
         self._effects.append(SendQueued(link_id, frame_type, payload, source, dest))
@@ -410,6 +434,9 @@ class Router:
             self._refresh_fib()
         return self._fib
 
+    def _forwarding_links(self) -> Iterable[RouterLink]:
+        return self._links.all()
+
     def _refresh_fib(self) -> None:
         self._fib_stale = False
         tree = self._tree
@@ -420,8 +447,9 @@ class Router:
             coords[self.public_key],
             [
                 FibLink(link.link_id, link.key, coords[link.key], link.cost, link.priority, link.order)
-                for link in self._links.all()
+                for link in self._forwarding_links()
             ],
+            transit=self.transit,
         )
         if fib != self._fib:
             self._fib = fib
@@ -436,6 +464,11 @@ class Router:
     def root(self) -> bytes:
         """Key of the root that our line leads to; our own if it leads nowhere."""
         return self._tree.root_and_coords(self.public_key)[0]
+
+    @property
+    def parent(self) -> bytes:
+        """Key of our parent; our own if we have none."""
+        return self._tree.own.parent
 
     @property
     def routing_entries(self) -> int:
@@ -471,6 +504,10 @@ class Router:
         """Return the last round trip of a link in seconds, None before the first."""
         link = self._links.get(link_id)
         return None if link is None else link.latency
+
+    def resting_peers(self) -> list[bytes]:
+        """Return the keys of peers whose links are up and not used; only a leaf has such."""
+        return []
 
     def link_keys(self) -> list[bytes]:
         """Return the peer key of every link; a key with two links is there twice."""

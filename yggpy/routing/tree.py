@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from yggpy.routing.greedy import Coords
 from yggpy.wire.packets import Announce
 
-__all__ = ["INFO_TIMEOUT", "MAX_INFOS", "REFRESH_INTERVAL", "Tree"]
+__all__ = ["INFO_TIMEOUT", "MAX_INFOS", "REFRESH_INTERVAL", "Tree", "is_better"]
 
 REFRESH_INTERVAL = 240.0
 """Seconds after which our own info is renewed (``routerRefresh``)."""
@@ -68,7 +68,7 @@ class Tree:
         own). Signatures are the caller's business.
         """
         known = self._infos.get(announce.key)
-        if known is not None and not _is_better(announce, known):
+        if known is not None and not is_better(announce, known):
             return None
         if known is None or (known.parent, known.port) != (announce.parent, announce.port):
             self._coords.clear()
@@ -85,6 +85,11 @@ class Tree:
         introduced[announce.key] = None
         introduced.move_to_end(announce.key)
         return evicted
+
+    def replace_own(self, announce: Announce) -> None:
+        """Replace our own info without asking the update rule: for a node that tells each peer another one."""
+        self._infos[self._own_key] = announce
+        self._coords.clear()
 
     def expire(self, now: float) -> list[bytes]:
         """Forget infos that have not been renewed; return their keys."""
@@ -182,7 +187,7 @@ class Tree:
         return coords
 
 
-def _is_better(announce: Announce, known: Announce) -> bool:
+def is_better(announce: Announce, known: Announce) -> bool:
     """The update rule. It MUST be the same on all nodes, or they announce to each other for ever."""
     if announce.seq != known.seq:
         return announce.seq > known.seq

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 from yggpy.sim.clock import VirtualScheduler
+from yggpy.wire.frame import FrameType
 
 __all__ = ["RETRANSMIT_DELAY", "SimulatedLink"]
 
@@ -38,6 +39,8 @@ class SimulatedLink:
         self.latency = latency
         self.loss = loss
         self.is_up = True
+        self.traffic_frames = 0
+        """Traffic frames that were put on it, either way."""
         self._receivers = receivers
         self._scheduler = scheduler
         self._chance = chance
@@ -47,6 +50,7 @@ class SimulatedLink:
         """Carry a frame from the node numbered ``sender`` to the other end."""
         if not self.is_up:
             return
+        self.traffic_frames += frame_type == FrameType.TRAFFIC
         far = 1 if sender == self.ends[0] else 0
         now = self._scheduler.now()
         arrival = max(now + self.latency + self._repeats(), self._last_arrival[far])

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable
 
 from yggpy.keys import PrivateKey
-from yggpy.routing.effects import FibChanged, PathInstalled, PathRemoved, SendDirect, SendQueued
+from yggpy.routing.effects import CloseLink, FibChanged, PathInstalled, PathRemoved, SendDirect, SendQueued
 from yggpy.routing.greedy import Coords
+from yggpy.routing.leaf import LeafRouter
 from yggpy.routing.router import Router
 from yggpy.sim.clock import VirtualScheduler
 from yggpy.wire.frame import FrameType
@@ -25,7 +26,10 @@ TICK = 1.0
 
 
 class SimulatedNode:
-    """Node ``number``. ``transmit(number, link_id, frame_type, payload)`` sends a frame over one of its links."""
+    """Node ``number``. ``transmit(number, link_id, frame_type, payload)`` sends a frame over one of its links.
+
+    ``close(link_id)`` closes one, which is there again a while later.
+    """
 
     def __init__(
         self,
@@ -34,6 +38,9 @@ class SimulatedNode:
         scheduler: VirtualScheduler,
         chance: random.Random,
         transmit: Callable[[int, int, int, bytes], None],
+        close: Callable[[int], None],
+        *,
+        transit: bool = True,
     ) -> None:
         self.number = number
         self.public_key = private_key.public_key
@@ -42,8 +49,10 @@ class SimulatedNode:
         """How often each (source key, payload) has arrived."""
         self._scheduler = scheduler
         self._transmit = transmit
+        self._close = close
         self._last_traffic: dict[bytes, float] = {}
-        self.router = Router(private_key, entropy=chance.randbytes, last_traffic=self._last_traffic.get)
+        router_class = Router if transit else LeafRouter
+        self.router = router_class(private_key, entropy=chance.randbytes, last_traffic=self._last_traffic.get)
         self._fib = self.router.fib
         self._paths: dict[bytes, Coords] = {}
         self._kept: dict[bytes, bytes] = {}
@@ -63,9 +72,9 @@ class SimulatedNode:
 
     # -- links -------------------------------------------------------------------------------------------
 
-    def link_up(self, link_id: int, peer: bytes) -> None:
-        """A link to the node with key ``peer`` is up."""
-        self.router.add_link(link_id, peer, 0, self._scheduler.now())
+    def link_up(self, link_id: int, peer: bytes, cost: int | None = None) -> None:
+        """A link to the node with key ``peer`` is up; ``cost``: what this end takes it to cost."""
+        self.router.add_link(link_id, peer, 0, self._scheduler.now(), cost)
         self._pump()
 
     def link_down(self, link_id: int) -> None:
@@ -78,7 +87,8 @@ class SimulatedNode:
         if not self.is_alive:
             return
         if frame_type == FrameType.TRAFFIC:
-            self._route(Traffic.decode(payload))
+            traffic = Traffic.decode(payload)
+            self._route(traffic, self._fib.next_hop_of_others(traffic.path, traffic.watermark))
         else:
             self.router.handle_frame(link_id, frame_type, payload, self._scheduler.now())
         self._pump()
@@ -96,14 +106,13 @@ class SimulatedNode:
             self.router.path_missing(dest, payload, self._scheduler.now())
             return
         self._kept[dest] = payload
-        self._route(Traffic(path, self._fib.self_path, self.public_key, dest, MAX_WATERMARK, payload))
+        traffic = Traffic(path, self._fib.self_path, self.public_key, dest, MAX_WATERMARK, payload)
+        self._route(traffic, self._fib.next_hop(path, MAX_WATERMARK))
 
-    def _route(self, traffic: Traffic) -> None:
-        link_id, watermark = self._fib.next_hop(traffic.path, traffic.watermark)
+    def _route(self, traffic: Traffic, hop: tuple[int | None, int]) -> None:
+        link_id, watermark = hop
         if link_id is not None:
-            onward = Traffic(
-                traffic.path, traffic.from_path, traffic.source, traffic.dest, watermark, traffic.payload
-            )
+            onward = Traffic(traffic.path, traffic.from_path, traffic.source, traffic.dest, watermark, traffic.payload)
             self._transmit(self.number, link_id, FrameType.TRAFFIC, onward.encode())
         elif traffic.dest == self.public_key:
             self.received[traffic.source, traffic.payload] += 1
@@ -121,10 +130,10 @@ class SimulatedNode:
         while effects := self.router.take_effects():
             for effect in effects:
                 match effect:
-                    case (
-                        SendDirect(link_id, frame_type, payload) | SendQueued(link_id, frame_type, payload, _, _)
-                    ):
+                    case SendDirect(link_id, frame_type, payload) | SendQueued(link_id, frame_type, payload, _, _):
                         self._transmit(self.number, link_id, frame_type, payload)
+                    case CloseLink(link_id):
+                        self._close(link_id)
                     case FibChanged():
                         self._fib = self.router.fib
                     case PathInstalled(key, path, kept):

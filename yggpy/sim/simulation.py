@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import partial
 
 from yggpy.keys import PrivateKey
@@ -20,6 +20,10 @@ QUIET = 4.0
 """Seconds without a frame after which a network has settled: longer than the grace of a node that lost its root."""
 
 
+REDIAL_DELAY = 2.0
+"""Seconds after which a link that a node has closed is there again: the first step of a peering's back-off."""
+
+
 class NotQuiet(Exception):
     """The network went on talking longer than it was given time for."""
 
@@ -28,7 +32,9 @@ class Simulation:
     """``topology`` with a router at each node.
 
     ``latency`` is the range of the links' one-way latencies in seconds, ``loss`` the probability that a packet must be
-    repeated. Keys, latencies, losses and the nodes' ticks come from ``seed``.
+    repeated. Nodes in ``leaves`` pass nothing on for others.
+
+    Keys, latencies, losses and the nodes' ticks come from ``seed``.
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class Simulation:
         seed: int = 0,
         latency: tuple[float, float] = (0.001, 0.030),
         loss: float = 0.0,
+        leaves: Container[int] = (),
     ) -> None:
         self.scheduler = VirtualScheduler()
         self.frames_sent: int = 0
@@ -50,7 +57,15 @@ class Simulation:
         self.links: dict[int, SimulatedLink] = {}
         """The links that are up, by id."""
         self.nodes = [
-            SimulatedNode(number, _key(seed, number), self.scheduler, self._chance, self._transmit)
+            SimulatedNode(
+                number,
+                _key(seed, number),
+                self.scheduler,
+                self._chance,
+                self._transmit,
+                self._close,
+                transit=number not in leaves,
+            )
             for number in range(topology.size)
         ]
         # All start within the first second; links come up when both ends have started, as in life.
@@ -60,8 +75,11 @@ class Simulation:
 
     # -- what happens ------------------------------------------------------------------------------------
 
-    def connect(self, one: int, two: int, *, latency: float | None = None) -> SimulatedLink:
-        """Join two living nodes by a new link, with a random latency unless one is given."""
+    def connect(self, one: int, two: int, *, latency: float | None = None, cost: int | None = None) -> SimulatedLink:
+        """Join two living nodes by a new link, with a random latency unless one is given.
+
+        ``cost``: what the node ``one`` takes the link to cost; the other end knows nothing of it.
+        """
         ends = self.nodes[one], self.nodes[two]
         link = SimulatedLink(
             self._next_link_id,
@@ -74,7 +92,7 @@ class Simulation:
         )
         self._next_link_id += 1
         self.links[link.link_id] = link
-        ends[0].link_up(link.link_id, ends[1].public_key)
+        ends[0].link_up(link.link_id, ends[1].public_key, cost)
         ends[1].link_up(link.link_id, ends[0].public_key)
         return link
 
@@ -150,6 +168,11 @@ class Simulation:
     def delivered(self, source: int, dest: int, payload: bytes) -> bool:
         """Tell whether a payload has arrived at least once."""
         return (self.nodes[source].public_key, payload) in self.nodes[dest].received
+
+    def _close(self, link_id: int) -> None:
+        link = self.links.get(link_id)
+        if link is not None:
+            self.flap(link, REDIAL_DELAY)
 
     def _transmit(self, sender: int, link_id: int, frame_type: int, payload: bytes) -> None:
         link = self.links.get(link_id)
