@@ -20,6 +20,7 @@ from yggpy.datapath.base import ByteStream, Datapath, DatapathUpcalls, LinkEnd
 from yggpy.introspection import Introspection
 from yggpy.keys import PrivateKey
 from yggpy.keystore import InstallAddress, KeyStore, Lookup, RemoveAddress, SendPacket
+from yggpy.questions import ANSWER_TIMEOUT, OnAnswer, Question
 from yggpy.routing.effects import (
     FibChanged,
     LookupSeen,
@@ -152,6 +153,27 @@ class Core:
         self.datapath.send_ipv6(packet)
         self._pump()
 
+    def ask(self, question: Question, key: bytes, on_answer: OnAnswer) -> Callable[[], None]:
+        """Ask node ``key``; ``on_answer`` gets its answer, or None after ``ANSWER_TIMEOUT``.
+
+        Returns what calls the question off: ``on_answer`` is not called after that. Raises ``QuestionError``.
+        """
+        questions = self.introspection.questions
+        questions.add(question, key, on_answer)
+
+        def give_up() -> None:
+            if questions.discard(question, key, on_answer):
+                on_answer(None)
+
+        def call_off() -> None:
+            timer.cancel()
+            questions.discard(question, key, on_answer)
+
+        timer = self._scheduler.call_later(ANSWER_TIMEOUT, give_up)
+        self.datapath.send_message(key, question.encode())
+        self._pump()
+        return call_off
+
     # -- upcalls of the data plane (DatapathUpcalls) -----------------------------------------------------
 
     def protocol_frame(self, link_id: int, frame_type: int, payload: bytes, now: float) -> None:
@@ -226,7 +248,7 @@ class Core:
         if message[0] == InnerType.TRAFFIC:
             self._events.datagram_received(source, message[1:])
         elif message[0] == InnerType.PROTO:
-            reply = self.introspection.handle(message, self._scheduler.now())
+            reply = self.introspection.handle(source, message, self._scheduler.now())
             if reply is not None:
                 self.datapath.send_message(source, reply)
 

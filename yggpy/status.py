@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["MulticastStatus", "PathStatus", "PeerStatus", "SelfStatus", "SessionStatus", "TreeEntry", "TunStatus"]
+__all__ = [
+    "LookupStatus",
+    "MulticastStatus",
+    "PathStatus",
+    "PeerStatus",
+    "SelfStatus",
+    "SessionStatus",
+    "TreeEntry",
+    "TunStatus",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,18 @@ class SessionStatus:
     bytes_received: int
     bytes_sent: int
     uptime: float
+
+
+@dataclass(frozen=True, slots=True)
+class LookupStatus:
+    """One entry of ``lookups``: a node that looked for another."""
+
+    key: bytes
+    address: str
+    path: tuple[int, ...]
+    """Its coordinates, as it claims."""
+    time: int
+    """Unix time of its last look-up, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

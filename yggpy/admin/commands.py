@@ -22,7 +22,17 @@ from typing import Protocol, TypeAlias
 from yggpy.admin.jsontext import EncodableJson
 from yggpy.admin.protocol import Request, failure, read_arguments, success
 from yggpy.errors import PeerUriError, YggpyError
-from yggpy.status import MulticastStatus, PathStatus, PeerStatus, SelfStatus, SessionStatus, TreeEntry, TunStatus
+from yggpy.questions import Question
+from yggpy.status import (
+    LookupStatus,
+    MulticastStatus,
+    PathStatus,
+    PeerStatus,
+    SelfStatus,
+    SessionStatus,
+    TreeEntry,
+    TunStatus,
+)
 
 __all__ = ["AdminNode", "Arguments", "Command", "CommandError", "CommandRegistry", "Handler", "node_commands"]
 
@@ -70,6 +80,14 @@ class AdminNode(Protocol):
 
     def status_multicast(self) -> list[MulticastStatus]:
         """Return what ``getMulticastInterfaces`` shows, in any order."""
+        ...
+
+    def status_lookups(self) -> list[LookupStatus] | None:
+        """Return what ``lookups`` shows; None when the node does not keep a record of look-ups."""
+        ...
+
+    async def ask(self, key: bytes, question: Question) -> bytes:
+        """Return the answer of another node. Raises ``NoAnswerError``, ``QuestionError``."""
         ...
 
 
@@ -212,6 +230,14 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             ]
         }
 
+    async def lookups(arguments: Arguments) -> EncodableJson:
+        return {
+            "infos": [
+                {"addr": entry.address, "key": entry.key.hex(), "path": entry.path, "time": entry.time}
+                for entry in node.status_lookups() or []
+            ]
+        }
+
     async def add_peer(arguments: Arguments) -> EncodableJson:
         await _peering(node.add_peer, arguments)
         return {}
@@ -221,7 +247,7 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
         return {}
 
     peer_fields = ("uri", "interface")
-    return [
+    commands = [
         Command("getSelf", "Show details about this node", get_self, request_type="admin.GetSelfRequest"),
         Command(
             "getPeers", "Show directly connected peers", get_peers, ("sort",), request_type="admin.GetPeersRequest"
@@ -252,6 +278,11 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             request_type="admin.RemovePeerRequest",
         ),
     ]
+    if node.status_lookups() is not None:
+        # Go's text promises an hour and means a day; tools may compare it.
+        description = "Dump a record of lookups received in the past hour"
+        commands.append(Command("lookups", description, lookups, request_type=None))
+    return commands
 
 
 async def _peering(change: Callable[[str, str], Awaitable[None]], arguments: Arguments) -> None:

@@ -4,8 +4,8 @@ The socket has no authentication: whoever can connect may change peerings. A uni
 0660 before it accepts anyone, and a TCP address that other machines can reach is warned about.
 
 Clients are bounded in number, in the size of a request, and in the time that they may idle or take to read an answer.
-When a client comes and the house is full, the one that has been idle for longest has to go: idlers cannot lock out the
-operator.
+When a client comes and the house is full, the one that has been idle for longest has to go, be it that it asks nothing
+or that it does not read: idlers cannot lock out the operator.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from yggpy.admin.commands import AdminNode, CommandRegistry, node_commands
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
+from yggpy.admin.remote import remote_commands
 from yggpy.errors import PeerUriError, YggpyError
 from yggpy.links.url import parse_url, split_host_port
 
@@ -70,12 +71,13 @@ class AdminServer:
     def __init__(
         self, node: AdminNode, listen: str, logger: logging.Logger, build_name: str, build_version: str
     ) -> None:
-        self.commands = CommandRegistry(node_commands(node, build_name, build_version), logger=logger)
+        commands = [*node_commands(node, build_name, build_version), *remote_commands(node)]
+        self.commands = CommandRegistry(commands, logger=logger)
         self._listen = listen
         self._logger = logger
         self._socket: socket.socket | None = None
         self._accept_pause: asyncio.TimerHandle | None = None
-        self._clients: dict[asyncio.Task[None], float | None] = {}  # idle since; None while being served
+        self._clients: dict[asyncio.Task[None], float | None] = {}  # idle since; None while a command is carried out
         self._unix_path: str | None = None
         self._unix_inode: tuple[int, int] | None = None
 
@@ -264,6 +266,7 @@ class AdminServer:
                 answer = failure(None, request.error)
             else:
                 answer = await self.commands.answer(request)
+            self._clients[task] = loop.time()  # from here on it is the client that keeps us waiting
             writer.write(answer)
             async with asyncio.timeout(WRITE_TIMEOUT):
                 await writer.drain()
