@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from yggpy.address import Address, Subnet
-from yggpy.clock import Scheduler
+from yggpy.clock import Scheduler, TimerHandle
 from yggpy.datapath.base import ByteStream, Datapath, DatapathUpcalls, LinkEnd
 from yggpy.introspection import Introspection
 from yggpy.keys import PrivateKey
 from yggpy.keystore import InstallAddress, KeyStore, Lookup, RemoveAddress, SendPacket
-from yggpy.questions import ANSWER_TIMEOUT, OnAnswer, Question
+from yggpy.questions import ANSWER_TIMEOUT, ATTEMPTS, OnAnswer, Question
 from yggpy.routing.effects import (
     FibChanged,
     LookupSeen,
@@ -160,18 +160,28 @@ class Core:
         """
         questions = self.introspection.questions
         questions.add(question, key, on_answer)
+        left = ATTEMPTS
+        timer: TimerHandle | None = None
 
-        def give_up() -> None:
-            if questions.discard(question, key, on_answer):
+        def attempt() -> None:
+            nonlocal left, timer
+            if not questions.is_open(question, key, on_answer):
+                return
+            if left == 0:
+                questions.discard(question, key, on_answer)
                 on_answer(None)
+                return
+            left -= 1
+            timer = self._scheduler.call_later(ANSWER_TIMEOUT / ATTEMPTS, attempt)
+            self.datapath.send_message(key, question.encode())
+            self._pump()
 
         def call_off() -> None:
+            assert timer is not None
             timer.cancel()
             questions.discard(question, key, on_answer)
 
-        timer = self._scheduler.call_later(ANSWER_TIMEOUT, give_up)
-        self.datapath.send_message(key, question.encode())
-        self._pump()
+        attempt()
         return call_off
 
     # -- upcalls of the data plane (DatapathUpcalls) -----------------------------------------------------

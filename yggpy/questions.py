@@ -1,8 +1,9 @@
 """Questions of this node to others, and who waits for the answers (protocol section 10); no sockets, no clock.
 
-A question goes out once, in a session, like any datagram: it may be lost, and the other node need not answer. An answer
-counts only if it comes from the node that was asked (sessions prove that) while somebody waits for it. All who asked
-one node the same thing get the first answer; in Go only the newest asker does, and the others wait in vain.
+A question is a datagram in a session: it may be lost, not least because only the newest message waits for a session to
+begin. Go asks once; we ask again. The other node need not answer. An answer counts only if it comes from the node that
+was asked (sessions prove that) while somebody waits for it. All who asked one node the same thing get the first answer;
+in Go only the newest asker does, and the others wait in vain.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import TypeAlias
 from yggpy.errors import YggpyError
 from yggpy.wire.inner import DebugCode, DebugMessage, NodeInfoRequest, NodeInfoResponse
 
-__all__ = ["ANSWER_TIMEOUT", "MAX_QUESTIONS", "OnAnswer", "Question", "QuestionError", "Questions"]
+__all__ = ["ANSWER_TIMEOUT", "ATTEMPTS", "MAX_QUESTIONS", "OnAnswer", "Question", "QuestionError", "Questions"]
 
 MAX_QUESTIONS = 256
 """Questions that may wait for an answer; when so many do, a further one is refused."""
 ANSWER_TIMEOUT = 6.0
 """Seconds in which an answer must come, as in Go."""
+ATTEMPTS = 3
+"""How often a question is sent in that time, at equal intervals, while there is no answer."""
 
 OnAnswer: TypeAlias = Callable[[bytes | None], None]
 """Called once: with the data of the answer, as the other node sent it, or with None when the time is up."""
@@ -66,6 +69,10 @@ class Questions:
             raise QuestionError(f"{MAX_QUESTIONS} questions to other nodes wait for an answer already; try again soon")
         self._waiting.setdefault((question, key), []).append(on_answer)
         self._count += 1
+
+    def is_open(self, question: Question, key: bytes, on_answer: OnAnswer) -> bool:
+        """Tell whether ``on_answer`` still waits."""
+        return on_answer in self._waiting.get((question, key), ())
 
     def discard(self, question: Question, key: bytes, on_answer: OnAnswer) -> bool:
         """Wait no longer; False when the answer has come already. ``on_answer`` is not called."""
