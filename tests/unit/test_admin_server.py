@@ -395,7 +395,8 @@ async def test_every_command_of_go_is_there(path: Path) -> None:
         client = await Client.connect(path)
         client.send(b'{"request": "list"}')
         shown = [entry["command"] for entry in (await client.answer())["response"]["list"]]
-    assert shown == [
+    assert shown == sorted(shown)
+    assert set(shown) >= {
         "addpeer",
         "debug_remotegetpeers",
         "debug_remotegetself",
@@ -411,7 +412,7 @@ async def test_every_command_of_go_is_there(path: Path) -> None:
         "list",
         "lookups",
         "removepeer",
-    ]
+    }
 
 
 async def test_closing_drops_clients_and_leaves_nothing(path: Path) -> None:
