@@ -160,9 +160,14 @@ class Inspectable(ABC):
         """``getMulticastInterfaces``, by name."""
         return [] if self._multicast is None else self._multicast.status()
 
-    def status_lookups(self) -> list[LookupStatus] | None:
-        """``lookups``: who looked for other nodes lately, by key. None when the configuration has no ``LogLookups``."""
-        return None if self._lookups is None else self._lookups.status(self.scheduler.now())
+    @property
+    def logs_lookups(self) -> bool:
+        """Whether the configuration has ``LogLookups``."""
+        return self._lookups is not None
+
+    def status_lookups(self) -> list[LookupStatus]:
+        """``lookups``: who looked for other nodes lately, by key. Nobody without ``LogLookups``."""
+        return [] if self._lookups is None else self._lookups.status(self.scheduler.now())
 
     async def ask(self, key: bytes, question: Question) -> bytes:
         """Ask the node with public key ``key`` and return the data of its answer, as it sent it (see ``Question``).

@@ -126,6 +126,10 @@ def _scene(lab: Lab, version: str) -> Iterator[_Scene]:
         for other in (hub, neighbour):
             require_all_pairs((node, other))
             streams.append(PingStream(node, other, interval=0.05))  # keeps the rates above 0
+    limit = time.monotonic() + LIMIT
+    while not all(peer.get("rate_recvd") for node in (ours, twin) for peer in node.peers_up()):
+        assert time.monotonic() < limit, "the pings do not show in the rates"
+        time.sleep(0.1)
     yield _Scene(ours, twin, hub, neighbour)
     for stream in streams:
         stream.stop()

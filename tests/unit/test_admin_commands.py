@@ -107,9 +107,7 @@ class FakeNode:
     def status_multicast(self) -> list[MulticastStatus]:
         return [MulticastStatus(**entry) for entry in self.response["multicast_interfaces"]]
 
-    def status_lookups(self) -> list[LookupStatus] | None:
-        if not self.logs_lookups:
-            return None
+    def status_lookups(self) -> list[LookupStatus]:
         return [
             LookupStatus(bytes.fromhex(e["key"]), e["addr"], tuple(e["path"]), e["time"])
             for e in self.response.get("infos", [])

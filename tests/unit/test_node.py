@@ -166,8 +166,10 @@ async def test_lookups_are_on_record_if_the_configuration_says_so() -> None:
         await testing.connect(alice, bob)
         await alice.send(bob.public_key, b"x")
         await receive(bob)
-        assert alice.status_lookups() is None
-        assert alice.public_key in [entry.key for entry in bob.status_lookups() or []]
+        assert bob.logs_lookups
+        assert alice.public_key in [entry.key for entry in bob.status_lookups()]
+        assert not alice.logs_lookups
+        assert alice.status_lookups() == []
 
 
 async def test_a_restarted_node_is_reached_again() -> None:

@@ -82,8 +82,13 @@ class AdminNode(Protocol):
         """Return what ``getMulticastInterfaces`` shows, in any order."""
         ...
 
-    def status_lookups(self) -> list[LookupStatus] | None:
-        """Return what ``lookups`` shows; None when the node does not keep a record of look-ups."""
+    @property
+    def logs_lookups(self) -> bool:
+        """Whether there is a record of look-ups, and so the command ``lookups``."""
+        ...
+
+    def status_lookups(self) -> list[LookupStatus]:
+        """Return what ``lookups`` shows, in this order."""
         ...
 
     async def ask(self, key: bytes, question: Question) -> bytes:
@@ -234,7 +239,7 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
         return {
             "infos": [
                 {"addr": entry.address, "key": entry.key.hex(), "path": entry.path, "time": entry.time}
-                for entry in node.status_lookups() or []
+                for entry in node.status_lookups()
             ]
         }
 
@@ -278,7 +283,7 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             request_type="admin.RemovePeerRequest",
         ),
     ]
-    if node.status_lookups() is not None:
+    if node.logs_lookups:
         # Go's text promises an hour and means a day; tools may compare it.
         description = "Dump a record of lookups received in the past hour"
         commands.append(Command("lookups", description, lookups, request_type=None))
