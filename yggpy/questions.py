@@ -21,7 +21,7 @@ MAX_QUESTIONS = 256
 """Questions that may wait for an answer; when so many do, a further one is refused."""
 ANSWER_TIMEOUT = 6.0
 """Seconds in which an answer must come, as in Go."""
-ATTEMPTS = 3
+ATTEMPTS = 6
 """How often a question is sent in that time, at equal intervals, while there is no answer."""
 
 OnAnswer: TypeAlias = Callable[[bytes | None], None]

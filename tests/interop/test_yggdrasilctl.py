@@ -81,10 +81,10 @@ def _shape(value: object) -> object:
     if isinstance(value, dict):
         return {key: _shape(field) for key, field in value.items()}
     if isinstance(value, list):
+        if not any(isinstance(element, dict) for element in value):
+            return sorted({type(element).__name__ for element in value} | {"int"})  # coordinates, the root's are empty
         merged: dict[str, set[str]] = {}
         for element in value:
-            if not isinstance(element, dict):
-                return [type(element).__name__]
             for key, field in element.items():
                 merged.setdefault(key, set()).add(json.dumps(_shape(field), sort_keys=True))
         return merged

@@ -129,6 +129,8 @@ async def test_status_of_two_nodes() -> None:
 async def test_nodes_answer_each_other_questions() -> None:
     async with testing.nodes(2) as (alice, bob):
         await testing.connect(alice, bob)
+        await alice.send(bob.public_key, b"x")  # only the newest of several messages waits for a session
+        await receive(bob)
         async with asyncio.timeout(WAIT):
             answers = await asyncio.gather(
                 alice.ask(bob.public_key, Question.NODE_INFO),
