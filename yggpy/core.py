@@ -20,7 +20,7 @@ from yggpy.datapath.base import ByteStream, Datapath, DatapathUpcalls, LinkEnd
 from yggpy.introspection import Introspection
 from yggpy.keys import PrivateKey
 from yggpy.keystore import InstallAddress, KeyStore, Lookup, RemoveAddress, SendPacket
-from yggpy.questions import ANSWER_TIMEOUT, ATTEMPTS, OnAnswer, Question
+from yggpy.questions import ANSWER_TIMEOUT, ATTEMPTS, OnAnswer, Question, QuestionError
 from yggpy.routing.effects import (
     FibChanged,
     LookupSeen,
@@ -104,6 +104,7 @@ class Core:
         if not self._closed:
             self._closed = True
             self.datapath.close()
+            self.introspection.questions.abandon()
 
     def _schedule_tick(self) -> None:
         self._scheduler.call_later(MAINTENANCE_INTERVAL, self._tick)
@@ -154,10 +155,12 @@ class Core:
         self._pump()
 
     def ask(self, question: Question, key: bytes, on_answer: OnAnswer) -> Callable[[], None]:
-        """Ask node ``key``; ``on_answer`` gets its answer, or None after ``ANSWER_TIMEOUT``.
+        """Ask node ``key``; ``on_answer`` gets its answer, or None after ``ANSWER_TIMEOUT`` or at the end.
 
         Returns what calls the question off: ``on_answer`` is not called after that. Raises ``QuestionError``.
         """
+        if self._closed:
+            raise QuestionError("the node is closed")
         questions = self.introspection.questions
         questions.add(question, key, on_answer)
         left = ATTEMPTS

@@ -172,8 +172,8 @@ class Inspectable(ABC):
     async def ask(self, key: bytes, question: Question) -> bytes:
         """Ask the node with public key ``key`` and return the data of its answer, as it sent it (see ``Question``).
 
-        Raises ``NoAnswerError`` after ``ANSWER_TIMEOUT`` seconds, ``QuestionError`` when too many questions wait for an
-        answer, ``ValueError`` for a wrong key length.
+        Raises ``NoAnswerError`` after ``ANSWER_TIMEOUT`` seconds or when the node is closed meanwhile, ``QuestionError``
+        when it is closed or too many questions wait for an answer, ``ValueError`` for a wrong key length.
         """
         if len(key) != PUBLIC_KEY_SIZE:
             raise ValueError(f"a public key has {PUBLIC_KEY_SIZE} bytes, not {len(key)}")
@@ -189,5 +189,7 @@ class Inspectable(ABC):
         finally:
             call_off()
         if data is None:
-            raise NoAnswerError(f"no answer from {Address.for_key(key)} in {ANSWER_TIMEOUT:.0f} s")
+            raise NoAnswerError(
+                f"no answer from {Address.for_key(key)} in {ANSWER_TIMEOUT:.0f} s, or before this node was closed"
+            )
         return data

@@ -25,7 +25,7 @@ ATTEMPTS = 6
 """How often a question is sent in that time, at equal intervals, while there is no answer."""
 
 OnAnswer: TypeAlias = Callable[[bytes | None], None]
-"""Called once: with the data of the answer, as the other node sent it, or with None when the time is up."""
+"""Called once: with the data of the answer, as the other node sent it, or with None when there is none."""
 
 
 class Question(Enum):
@@ -91,6 +91,13 @@ class Questions:
             self._hand_out(Question.NODE_INFO, source, message.info)
         elif message.code in _ANSWERED_BY:
             self._hand_out(_ANSWERED_BY[message.code], source, message.data)
+
+    def abandon(self) -> None:
+        """No answer will come any more: tell all who wait."""
+        waiting, self._waiting, self._count = self._waiting, {}, 0
+        for everyone in waiting.values():
+            for on_answer in everyone:
+                on_answer(None)
 
     def _hand_out(self, question: Question, source: bytes, data: bytes) -> None:
         waiting = self._waiting.pop((question, source), [])

@@ -17,7 +17,7 @@ from yggpy.datapath.pure import PureDatapath
 from yggpy.inspection import NoAnswerError
 from yggpy.keys import PrivateKey
 from yggpy.node import MAX_DATAGRAM, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LIMIT, Node, NodeClosedError
-from yggpy.questions import Question
+from yggpy.questions import Question, QuestionError
 from yggpy.sessions.crypto import seal_box
 from yggpy.sessions.traffic import TrafficState
 from yggpy.wire.handshake import encode_handshake
@@ -151,7 +151,7 @@ async def test_nodes_answer_each_other_questions() -> None:
 async def test_a_question_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "ANSWER_TIMEOUT", 0.05)
     async with testing.nodes(1) as (alice,):
-        with pytest.raises(NoAnswerError, match=r"^no answer from 201:.* in 6 s$"):
+        with pytest.raises(NoAnswerError, match=r"^no answer from 201:.* in 6 s"):
             await alice.ask(b"\x77" + b"\x77" * 31, Question.NODE_INFO)
         asking = asyncio.create_task(alice.ask(bytes(32), Question.TREE))
         await asyncio.sleep(0)
@@ -159,6 +159,17 @@ async def test_a_question_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
         assert len(alice.core.introspection.questions) == 0
+
+
+async def test_a_question_ends_with_the_node() -> None:
+    async with testing.nodes(1) as (alice,):
+        asking = asyncio.create_task(alice.ask(bytes(32), Question.TREE))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(1.0):
+        with pytest.raises(NoAnswerError):
+            await asking
+    with pytest.raises(QuestionError, match="the node is closed"):
+        await alice.ask(bytes(32), Question.TREE)
 
 
 async def test_lookups_are_on_record_if_the_configuration_says_so() -> None:
