@@ -172,7 +172,7 @@ class Inspectable(ABC):
     async def ask(self, key: bytes, question: Question) -> bytes:
         """Ask the node with public key ``key`` and return the data of its answer, as it sent it (see ``Question``).
 
-        Raises ``NoAnswerError`` after ``ANSWER_TIMEOUT`` seconds or when the node is closed meanwhile, ``QuestionError``
+        Raises ``NoAnswerError`` after ``ANSWER_TIMEOUT`` seconds or when the node is closed, ``QuestionError``
         when it is closed or too many questions wait for an answer, ``ValueError`` for a wrong key length.
         """
         if len(key) != PUBLIC_KEY_SIZE:
