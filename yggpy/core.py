@@ -15,13 +15,14 @@ from collections.abc import Callable
 from typing import Protocol
 
 from yggpy.address import Address, Subnet
-from yggpy.clock import Scheduler
+from yggpy.clock import Scheduler, TimerHandle
 from yggpy.datapath.base import ByteStream, CloseReason, Datapath, DatapathUpcalls, LinkEnd
 from yggpy.events.hub import Publish, publish_nothing
 from yggpy.events.watch import CoreWatch
 from yggpy.introspection import Introspection
 from yggpy.keys import PrivateKey
 from yggpy.keystore import InstallAddress, KeyStore, Lookup, RemoveAddress, SendPacket
+from yggpy.questions import ANSWER_TIMEOUT, ATTEMPTS, OnAnswer, Question, QuestionError
 from yggpy.routing.effects import (
     CloseLink,
     FibChanged,
@@ -115,6 +116,7 @@ class Core:
         if not self._closed:
             self._closed = True
             self.datapath.close()
+            self.introspection.questions.abandon()
 
     def _schedule_tick(self) -> None:
         self._scheduler.call_later(MAINTENANCE_INTERVAL, self._tick)
@@ -172,6 +174,39 @@ class Core:
         """Send an IPv6 packet from this node's address or subnet into the mesh."""
         self.datapath.send_ipv6(packet)
         self._pump()
+
+    def ask(self, question: Question, key: bytes, on_answer: OnAnswer) -> Callable[[], None]:
+        """Ask node ``key``; ``on_answer`` gets its answer, or None after ``ANSWER_TIMEOUT`` or at the end.
+
+        Returns what calls the question off: ``on_answer`` is not called after that. Raises ``QuestionError``.
+        """
+        if self._closed:
+            raise QuestionError("the node is closed")
+        questions = self.introspection.questions
+        questions.add(question, key, on_answer)
+        left = ATTEMPTS
+        timer: TimerHandle | None = None
+
+        def attempt() -> None:
+            nonlocal left, timer
+            if not questions.is_open(question, key, on_answer):
+                return
+            if left == 0:
+                questions.discard(question, key, on_answer)
+                on_answer(None)
+                return
+            left -= 1
+            timer = self._scheduler.call_later(ANSWER_TIMEOUT / ATTEMPTS, attempt)
+            self.datapath.send_message(key, question.encode())
+            self._pump()
+
+        def call_off() -> None:
+            assert timer is not None
+            timer.cancel()
+            questions.discard(question, key, on_answer)
+
+        attempt()
+        return call_off
 
     # -- upcalls of the data plane (DatapathUpcalls) -----------------------------------------------------
 
@@ -247,7 +282,7 @@ class Core:
         if message[0] == InnerType.TRAFFIC:
             self._events.datagram_received(source, message[1:])
         elif message[0] == InnerType.PROTO:
-            reply = self.introspection.handle(message, self._scheduler.now())
+            reply = self.introspection.handle(source, message, self._scheduler.now())
             if reply is not None:
                 self.datapath.send_message(source, reply)
 

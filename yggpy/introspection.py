@@ -1,14 +1,15 @@
-"""Answers to what other nodes ask about this one inside a session (protocol section 10): node info and debug requests.
+"""What nodes ask about each other inside a session (protocol section 10): node info and debug requests.
 
 Any node that has a session with us may ask, and an answer can be a thousand times longer than the question. So
-``MAX_ANSWERS_PER_SECOND`` bounds what a flood of questions makes us send. Responses are ignored here: this node does
-not ask yet.
+``MAX_ANSWERS_PER_SECOND`` bounds what a flood of questions makes us send. Answers to what this node has asked go to
+``questions``.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from yggpy.questions import Questions
 from yggpy.routing.limits import PerSecond
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.inner import (
@@ -50,15 +51,16 @@ class RoutingFacts(Protocol):
 
 
 class Introspection:
-    """Answers questions from ``facts`` and the ready-made ``node_info`` (compact JSON)."""
+    """Answers questions from ``facts`` and the ready-made ``node_info`` (compact JSON); keeps our own questions."""
 
     def __init__(self, facts: RoutingFacts, node_info: bytes) -> None:
         self._facts = facts
         self._node_info = node_info
         self._answers = PerSecond(MAX_ANSWERS_PER_SECOND)
+        self.questions = Questions()
 
-    def handle(self, message: bytes, now: float) -> bytes | None:
-        """Return the answer to a message of type PROTO, or None when there is nothing to answer."""
+    def handle(self, source: bytes, message: bytes, now: float) -> bytes | None:
+        """Return the answer to a message of type PROTO from ``source``, or None when there is nothing to answer."""
         try:
             question = decode_proto(message)
         except DecodeError:
@@ -74,6 +76,8 @@ class Introspection:
                 answer = DebugMessage(DebugCode.GET_PEERS_RESPONSE, encode_keys(self._facts.link_keys()))
             case DebugMessage(code=DebugCode.GET_TREE_REQUEST):
                 answer = DebugMessage(DebugCode.GET_TREE_RESPONSE, encode_keys(self._facts.known_keys()))
+            case NodeInfoResponse() | DebugMessage():
+                self.questions.answered(source, question)
         if answer is None or not self._answers.allow(now):
             return None
         return answer.encode()

@@ -20,28 +20,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from yggpy.address import Address
-from yggpy.clock import SystemClock, TimerHandle
+from yggpy.clock import Scheduler, SystemClock, TimerHandle
 from yggpy.config import Config
 from yggpy.core import Core, DatapathFactory
-from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkCounters, LinkEnd
+from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkEnd
 from yggpy.datapath.choice import choose_datapath
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
 from yggpy.events.hub import EventHub, Subscription
 from yggpy.events.model import TunDown, TunUp
 from yggpy.firewall import Ruleset
-from yggpy.firewall.flows import MAX_FLOWS
-from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, LinkStatus
-from yggpy.status import (
-    FirewallStatus,
-    MulticastStatus,
-    PathStatus,
-    PeerStatus,
-    SelfStatus,
-    SessionStatus,
-    TransitStatus,
-    TreeEntry,
-    TunStatus,
-)
+from yggpy.inspection import Inspectable, LinkRates
+from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager
+from yggpy.lookups import LookupLog
 from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
 from yggpy.wire.session import MAX_MESSAGE
 
@@ -135,26 +125,11 @@ class _Inbox(Generic[_T]):
                 return
 
 
-class _Rates:
-    """Byte counts of one link at the last measurement, and the difference to the one before."""
-
-    __slots__ = ("counters", "received", "sent")
-
-    def __init__(self) -> None:
-        self.counters = LinkCounters(0, 0)
-        self.received = 0
-        self.sent = 0
-
-    def measure(self, counters: LinkCounters) -> None:
-        self.received = counters.bytes_received - self.counters.bytes_received
-        self.sent = counters.bytes_sent - self.counters.bytes_sent
-        self.counters = counters
-
-
-class Node:
+class Node(Inspectable):
     """A node made from a :class:`~yggpy.config.Config`. Use as an async context manager, or ``start`` and ``close``.
 
-    The admin socket is not part of it (see ``yggpy.admin``).
+    What it shows of itself is in :class:`~yggpy.inspection.Inspectable`. The admin socket is not part of it (see
+    ``yggpy.admin``).
     """
 
     def __init__(
@@ -177,7 +152,8 @@ class Node:
         self._links: LinkManager | None = None
         self._multicast: MulticastService | None = None
         self._tun: TunDevice | None = None
-        self._rates: dict[int, _Rates] = {}
+        self._rates = LinkRates()
+        self._lookups = LookupLog() if config.log_lookups else None
         self._rate_timer: TimerHandle | None = None
         self._listen_addresses: list[str] = []
         self._datagrams: _Inbox[tuple[bytes, bytes]] = _Inbox()
@@ -381,6 +357,13 @@ class Node:
         return self._core
 
     @property
+    def scheduler(self) -> Scheduler:
+        """The event loop's clock and timers."""
+        if self._scheduler is None:
+            raise RuntimeError("the node is not started")
+        return self._scheduler
+
+    @property
     def datapath(self) -> Datapath:
         """The data plane (``LinkHost``)."""
         return self.core.datapath
@@ -409,8 +392,8 @@ class Node:
 
         link_id = core.add_link(info.key, info.priority, stream, report, cost=info.cost)
         if not ended.done():
-            self._rates[link_id] = _Rates()
-            ended.add_done_callback(lambda _: self._rates.pop(link_id, None))
+            self._rates.begin(link_id)
+            ended.add_done_callback(lambda _: self._rates.end(link_id))
         return EstablishedLink(
             link_id=link_id,
             ended=ended,
@@ -464,101 +447,10 @@ class Node:
         self._datagrams.put((source, data), len(data))
 
     def lookup_seen(self, source: bytes, path: tuple[int, ...]) -> None:
-        """Path look-ups are not recorded yet: the ``lookups`` command is not part of the admin socket."""
+        """Record a path look-up, if the configuration asks for it."""
+        if self._lookups is not None:
+            self._lookups.record(source, path, self.scheduler.now())
 
     def _measure_rates(self) -> None:
-        core, scheduler = self.core, self._scheduler
-        assert scheduler is not None
-        for link_id, rates in self._rates.items():
-            rates.measure(core.datapath.link_counters(link_id))
-        self._rate_timer = scheduler.call_later(RATE_INTERVAL, self._measure_rates)
-
-    # -- status ------------------------------------------------------------------------------------------
-
-    def status_self(self) -> SelfStatus:
-        """``getSelf``."""
-        return SelfStatus(self.public_key, str(self.address), str(self.subnet), self.core.router.routing_entries)
-
-    def status_peers(self) -> list[PeerStatus]:
-        """``getPeers``, in no particular order."""
-        assert self._scheduler is not None
-        now = self._scheduler.now()
-        return [self._peer_status(link, now) for link in self.links.links()]
-
-    def _peer_status(self, link: LinkStatus, now: float) -> PeerStatus:
-        router = self.core.router
-        error_age = 0.0 if link.last_error_at is None else now - link.last_error_at
-        if not link.up or link.key is None or link.link_id is None:
-            return PeerStatus(link.uri, False, link.inbound, last_error=link.last_error, last_error_age=error_age)
-        counters = self.core.datapath.link_counters(link.link_id)
-        rates = self._rates.get(link.link_id) or _Rates()
-        return PeerStatus(
-            uri=link.uri,
-            up=True,
-            inbound=link.inbound,
-            key=link.key,
-            address=str(Address.for_key(link.key)),
-            port=router.port(link.key),
-            priority=link.priority,
-            cost=router.link_cost(link.link_id),
-            bytes_received=counters.bytes_received + link.handshake_bytes_received,
-            bytes_sent=counters.bytes_sent + link.handshake_bytes_sent,
-            receive_rate=rates.received,
-            send_rate=rates.sent,
-            uptime=0.0 if link.established_at is None else now - link.established_at,
-            latency=router.link_latency(link.link_id) or 0.0,
-            last_error=link.last_error,
-            last_error_age=error_age,
-        )
-
-    def status_tree(self) -> list[TreeEntry]:
-        """``getTree``: all known nodes, by key."""
-        return self.core.router.tree()
-
-    def status_paths(self) -> list[PathStatus]:
-        """``getPaths``, by key."""
-        return self.core.router.paths()
-
-    def status_sessions(self) -> list[SessionStatus]:
-        """``getSessions``, by key."""
-        assert self._scheduler is not None
-        now = self._scheduler.now()
-        statuses = []
-        for key, since in self.core.sessions.sessions():
-            counters = self.core.datapath.session_counters(key)
-            statuses.append(
-                SessionStatus(key, str(Address.for_key(key)), counters.bytes_received, counters.bytes_sent, now - since)
-            )
-        return sorted(statuses, key=lambda status: status.key)
-
-    def status_tun(self) -> TunStatus:
-        """``getTUN``."""
-        if self._tun is None:
-            return TunStatus(enabled=False)
-        return TunStatus(enabled=True, name=self._tun.name, mtu=self._tun.mtu)
-
-    def status_firewall(self) -> FirewallStatus | None:
-        """``getFirewall``; None without one."""
-        counters = self.core.datapath.firewall_counters()
-        if counters is None:
-            return None
-        return FirewallStatus(
-            MAX_FLOWS,
-            counters.flows,
-            counters.evicted,
-            counters.established,
-            counters.errors,
-            counters.fragments,
-            counters.denied,
-            counters.malformed,
-            list(zip(self._rule_names, counters.allowed, strict=True)),
-        )
-
-    def status_transit(self) -> TransitStatus:
-        """``getTransit``."""
-        router = self.core.router
-        return TransitStatus(router.transit, tuple(router.resting_peers()), dict(router.refused))
-
-    def status_multicast(self) -> list[MulticastStatus]:
-        """``getMulticastInterfaces``, by name."""
-        return [] if self._multicast is None else self._multicast.status()
+        self._rates.measure(self.core)
+        self._rate_timer = self.scheduler.call_later(RATE_INTERVAL, self._measure_rates)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "FirewallStatus",
+    "LookupStatus",
     "MulticastStatus",
     "PathStatus",
     "PeerStatus",
@@ -86,6 +87,18 @@ class SessionStatus:
     bytes_received: int
     bytes_sent: int
     uptime: float
+
+
+@dataclass(frozen=True, slots=True)
+class LookupStatus:
+    """One entry of ``lookups``: a node that looked for another."""
+
+    key: bytes
+    address: str
+    path: tuple[int, ...]
+    """Its coordinates, as it claims."""
+    time: int
+    """Unix time of its last look-up, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "traffic header": TrafficHeader.decode,
     "proto message": inner.decode_proto,
     "keys": inner.decode_keys,
-    "JSON": inner.decode_json,
+    "JSON": inner.check_json,
     "frames": lambda data: list(FrameDecoder().feed(data)),
 }
 

@@ -16,10 +16,23 @@ from itertools import product
 from pathlib import Path
 
 from tests.interop.lab import GO_VERSIONS, OURS, Lab
-from tests.interop.measure import PingStream, wait_reachable
+from tests.interop.measure import PingStream, require_all_pairs, wait_reachable
 from tests.interop.nodes import MeshNode
 
-QUESTIONS = ("list", "getSelf", "getPeers", "getTree", "getPaths", "getSessions", "getTUN")
+QUESTIONS = (
+    "list",
+    "getSelf",
+    "getPeers",
+    "getTree",
+    "getPaths",
+    "getSessions",
+    "getTUN",
+    "getMulticastInterfaces",
+    "lookups",
+)
+TABLES = frozenset(QUESTIONS) - {"lookups"}
+"""What is shown as a table; the rest is printed as it came."""
+REMOTE = ("getNodeInfo", "debug_remoteGetSelf", "debug_remoteGetPeers", "debug_remoteGetTree")
 SAMPLES = 5
 """How often a question is put to both nodes until the answers have the same shape."""
 CLOSED = "tcp://127.0.0.1:1"
@@ -42,18 +55,20 @@ class _Scene:
 
 @contextmanager
 def _scene(lab: Lab) -> Iterator[_Scene]:
-    ours, twin = lab.node(OURS, name="ours"), lab.node("0.5.14", name="twin")
+    ours, twin = (lab.node(kind, name=name, LogLookups=True) for kind, name in ((OURS, "ours"), ("0.5.14", "twin")))
     listener, dialler = lab.node("0.5.14", name="listener"), lab.node("0.5.12", name="dialler")
     uri = listener.listen("tls")
     for node in (ours, twin):
         node.dial(uri)
         node.dial(CLOSED)
         dialler.dial(node.listen("tls"))
+        # Of different passwords, so that they do not find each other.
+        node.config["MulticastInterfaces"] = [{"Regex": "eth0", "Beacon": True, "Listen": True, "Password": node.label}]
     lab.start()
     streams = []
     for node in (ours, twin):
         for neighbour in (listener, dialler):
-            wait_reachable(node, neighbour, timeout=20)
+            require_all_pairs((node, neighbour))
             streams.append(PingStream(node, neighbour, interval=0.05))  # keeps rates, which are left out at 0, above it
     time.sleep(3)
     yield _Scene(lab, ours, twin)
@@ -66,10 +81,10 @@ def _shape(value: object) -> object:
     if isinstance(value, dict):
         return {key: _shape(field) for key, field in value.items()}
     if isinstance(value, list):
+        if not any(isinstance(element, dict) for element in value):
+            return sorted({type(element).__name__ for element in value} | {"int"})  # coordinates, the root's are empty
         merged: dict[str, set[str]] = {}
         for element in value:
-            if not isinstance(element, dict):
-                return [type(element).__name__]
             for key, field in element.items():
                 merged.setdefault(key, set()).add(json.dumps(_shape(field), sort_keys=True))
         return merged
@@ -105,7 +120,7 @@ def test_answers_have_gos_shape(lab: Lab) -> None:
 def test_tables(lab: Lab) -> None:
     plain = {"0.5.12": [], "0.5.14": ["-borders=false"]}
     with _scene(lab) as scene:
-        for version, question in product(GO_VERSIONS, QUESTIONS):
+        for version, question in product(GO_VERSIONS, sorted(TABLES)):
             tables = []
             for node in (scene.ours, scene.twin):
                 done = scene.ask(node, *plain[version], question, version=version)
@@ -113,9 +128,48 @@ def test_tables(lab: Lab) -> None:
                 tables.append(done.stdout)
             assert len(_headings(tables[0])) > 1, tables[0]
             assert _headings(tables[0]) == _headings(tables[1]), question
-            if question in ("getPeers", "getPaths", "getSessions"):
+            if question in ("getPeers", "getPaths", "getSessions", "getMulticastInterfaces"):
                 assert len(tables[0].splitlines()) == len(tables[1].splitlines()), tables[0] + tables[1]
         assert scene.ask(scene.ours, "getPeers").stdout.startswith("\N{BOX DRAWINGS LIGHT DOWN AND RIGHT}")
+
+
+def test_questions_to_other_nodes(lab: Lab) -> None:
+    """Both versions of the program get from ours what they get from Go, about one and the same node."""
+    with _scene(lab) as scene:
+        listener = next(node for node in lab.nodes if "listener" in node.label)
+        key = f"key={listener.public_key.hex()}"
+        for version, question, json_flag in product(GO_VERSIONS, REMOTE, ([], ["-json"])):
+            printed = []
+            for node in (scene.ours, scene.twin):
+                done = scene.ask(node, *json_flag, question, key, version=version)
+                assert done.returncode == 0, f"{question} of {node!r}: {done.stderr}{done.stdout}"
+                printed.append(sorted(done.stdout.splitlines()))  # the listener has its peers in no order
+            assert len(printed[0]) > 2, printed[0]
+            assert _without_commas(printed[0]) == _without_commas(printed[1]), question
+        done = scene.ask(scene.ours, "-json", "getNodeInfo", key)
+        assert json.loads(done.stdout)[listener.public_key.hex()]["buildname"] == "yggdrasil"
+        for version in GO_VERSIONS:
+            for arguments in ((), ("key=",), ("key=zz",), ("key=123",)):
+                for question in REMOTE:
+                    ours, theirs = (
+                        scene.ask(node, question, *arguments, version=version) for node in (scene.ours, scene.twin)
+                    )
+                    assert ours.returncode == theirs.returncode == 1
+                    assert (ours.stdout, ours.stderr) == (theirs.stdout, theirs.stderr)
+
+
+def _without_commas(lines: list[str]) -> list[str]:
+    return sorted(line.rstrip(",") for line in lines)
+
+
+def test_peers_in_the_order_that_is_asked_for(lab: Lab) -> None:
+    with _scene(lab) as scene:
+        for sort in ("cost", "uptime"):
+            done = scene.ask(scene.ours, "-json", "getPeers", f"sort={sort}")
+            values = [peer.get(sort, 0) for peer in json.loads(done.stdout)["peers"]]
+            assert len(values) == 3
+            assert [int(value) for value in values] == sorted(int(value) for value in values)
+        assert scene.ask(scene.ours, "getPeers", "sort=whatever").returncode == 0
 
 
 def test_values_agree_with_the_neighbours(lab: Lab) -> None:

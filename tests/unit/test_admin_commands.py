@@ -8,14 +8,19 @@ from typing import Any
 import pytest
 
 from tests.unit.vectors import load
+from yggpy.address import Address
 from yggpy.admin.commands import Arguments, Command, CommandError, CommandRegistry, node_commands
 from yggpy.admin.jsontext import MAX_NESTING, EncodableJson
 from yggpy.admin.own import own_commands
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
+from yggpy.admin.remote import remote_commands
 from yggpy.errors import PeerUriError
 from yggpy.events.hub import EventHub, Subscription
+from yggpy.inspection import NoAnswerError
+from yggpy.questions import Question
 from yggpy.status import (
     FirewallStatus,
+    LookupStatus,
     MulticastStatus,
     PathStatus,
     PeerStatus,
@@ -27,20 +32,7 @@ from yggpy.status import (
 )
 
 VECTORS = load("admin")
-LATER_COMMANDS = {
-    "getNodeInfo": ("Request nodeinfo from a remote node by its public key", ("key",)),
-    "lookups": ("Dump a record of lookups received in the past hour", ()),
-    "debug_remoteGetSelf": ("Debug use only", ("key",)),
-    "debug_remoteGetPeers": ("Debug use only", ("key",)),
-    "debug_remoteGetTree": ("Debug use only", ("key",)),
-}
-"""Commands of the recorded node that ``node_commands`` does not bring."""
-
-CAPTURES = [
-    capture
-    for capture in VECTORS["captures"]
-    if not any(f'"{name}"' in capture["request_text"] for name in LATER_COMMANDS)
-]
+CAPTURES = VECTORS["captures"]
 PARSE_PREFIX = "unable to parse peering URI: "
 
 
@@ -75,6 +67,9 @@ class FakeNode:
         self.peerings: list[tuple[str, str, str]] = []
         self.firewall: FirewallStatus | None = None
         self.hub = EventHub(lambda: 1700000000.0)
+        self.logs_lookups = True
+        self.asked: list[tuple[bytes, Question]] = []
+        self.answer: bytes | None = None
 
     def events(self, *groups: str) -> Subscription:
         return self.hub.subscribe(groups)
@@ -127,9 +122,26 @@ class FakeNode:
     def status_multicast(self) -> list[MulticastStatus]:
         return [MulticastStatus(**entry) for entry in self.response["multicast_interfaces"]]
 
+    def status_lookups(self) -> list[LookupStatus]:
+        return [
+            LookupStatus(bytes.fromhex(e["key"]), e["addr"], tuple(e["path"]), e["time"])
+            for e in self.response.get("infos", [])
+        ]
+
+    async def ask(self, key: bytes, question: Question) -> bytes:
+        self.asked.append((key, question))
+        if self.answer is not None:
+            return self.answer
+        if len(self.response) != 1:
+            raise NoAnswerError("nobody")
+        (recorded,) = self.response.values()
+        if question in (Question.NODE_INFO, Question.SELF):
+            return json.dumps(recorded).encode()
+        return b"".join(map(bytes.fromhex, recorded["keys"]))
+
 
 def registry_of(node: FakeNode) -> CommandRegistry:
-    return CommandRegistry(node_commands(node, "yggdrasil", "0.5.14"))
+    return CommandRegistry([*node_commands(node, "yggdrasil", "0.5.14"), *remote_commands(node)])
 
 
 async def converse(registry: CommandRegistry, sent: bytes) -> bytes:
@@ -167,15 +179,12 @@ async def test_recorded_exchanges(capture: dict[str, str]) -> None:
     recorded = last_object(capture["response_text"])
     error = recorded.get("error")
     node = FakeNode(recorded["response"], error.removeprefix(PARSE_PREFIX) if error is not None else None)
-    registry = registry_of(node)
-    for name, (description, fields) in LATER_COMMANDS.items():
-        registry.add(Command(name, description, nothing, fields))
-    answer = await converse(registry, capture["request_text"].encode())
+    answer = await converse(registry_of(node), capture["request_text"].encode())
     assert answer.decode() == capture["response_text"]
 
 
 def test_the_recorded_exchanges_are_all_there() -> None:
-    assert len(CAPTURES) == 50
+    assert len(CAPTURES) == 62
     names = {word for capture in CAPTURES for word in capture["description"].split()}
     assert {
         "list",
@@ -188,6 +197,11 @@ def test_the_recorded_exchanges_are_all_there() -> None:
         "getMulticastInterfaces",
         "addPeer",
         "removePeer",
+        "getNodeInfo",
+        "lookups",
+        "debug_remoteGetSelf",
+        "debug_remoteGetPeers",
+        "debug_remoteGetTree",
     } <= names
 
 
@@ -199,10 +213,6 @@ async def test_recorded_responses_of_the_other_set_up(index: int) -> None:
     response = json.loads(answer)["response"]
     assert response == recorded
     assert json.dumps(response) == json.dumps(recorded)  # the order of members, too
-
-
-async def nothing(arguments: Arguments) -> EncodableJson:
-    return {}
 
 
 # What Go 0.5.14 answers to odd requests, observed on a node without a TUN: (sent, error or None, echo of the request).
@@ -305,6 +315,90 @@ async def test_peerings_reach_the_node_with_their_interface() -> None:
     await converse(registry, b'{"request":"addPeer","arguments":{"uri":"tls://a:1?key=b","interface":"eth0"}}')
     await converse(registry, b'{"request":"removepeer","arguments":{"URI":"tls://a:1"}}')
     assert node.peerings == [("add", "tls://a:1?key=b", "eth0"), ("remove", "tls://a:1", "")]
+
+
+async def asked(node: FakeNode, command: str, **arguments: str) -> dict[str, Any]:
+    """Return what the command answers."""
+    sent = json.dumps({"request": command, "arguments": arguments})
+    answer: dict[str, Any] = json.loads(await converse(registry_of(node), sent.encode()))
+    return answer
+
+
+OTHER = "ab" * 32
+REMOTE = {
+    "getNodeInfo": Question.NODE_INFO,
+    "debug_remoteGetSelf": Question.SELF,
+    "debug_remoteGetPeers": Question.PEERS,
+    "debug_remoteGetTree": Question.TREE,
+}
+
+
+@pytest.mark.parametrize("command", REMOTE)
+async def test_the_node_with_the_key_is_asked(command: str) -> None:
+    node = FakeNode()
+    node.answer = b""
+    answer = await asked(node, command, key=OTHER.upper())
+    assert node.asked == [(bytes.fromhex(OTHER), REMOTE[command])]
+    name = OTHER if command == "getNodeInfo" else str(Address.for_key(bytes.fromhex(OTHER)))
+    assert answer["response"] == {name: {} if command in ("debug_remoteGetPeers", "debug_remoteGetTree") else None}
+
+
+@pytest.mark.parametrize("command", REMOTE)
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [
+        ("zz", "encoding/hex: invalid byte: U+007A 'z'"),
+        ("0z0", "encoding/hex: invalid byte: U+007A 'z'"),
+        ("0\n", "encoding/hex: invalid byte: U+000A"),
+        ("0é", "encoding/hex: invalid byte: U+00C3 'Ã'"),
+        ("abc", "encoding/hex: odd length hex string"),
+        ("00" * 31, "invalid public key length"),
+        ("00" * 33, "invalid public key length"),
+        ("", "invalid public key length"),
+    ],
+)
+async def test_keys_that_are_none(command: str, key: str, error: str) -> None:
+    node = FakeNode()
+    if command == "getNodeInfo":
+        if not key:
+            error = "no remote public key supplied"
+        elif "hex" in error:
+            error = f"failed to decode public key: {error}"
+    assert (await asked(node, command, key=key))["error"] == error
+    assert node.asked == []
+
+
+@pytest.mark.parametrize("command", ["getNodeInfo", "debug_remoteGetSelf"])
+async def test_answers_of_others_are_shown_as_they_were_spelt(command: str) -> None:
+    node = FakeNode()
+    node.answer = b'{"b":1e999,"a":[],"b":"<\\ud800\xff"}'
+    sent = b'{"request":"%s","arguments":{"key":"%s"}}' % (command.encode(), OTHER.encode())
+    text = (await converse(registry_of(node), sent)).decode()
+    assert '      "b": 1e999,\n      "a": [],\n      "b": "\\u003c\\ud800\ufffd"\n    }\n' in text
+
+
+@pytest.mark.parametrize("command", ["getNodeInfo", "debug_remoteGetSelf"])
+@pytest.mark.parametrize("junk", [b"{", b"\0", b"NaN", b"{}{}", b"[" * 60000, b"[" * 101 + b"]" * 101])
+async def test_junk_from_others_is_an_error(command: str, junk: bytes) -> None:
+    node = FakeNode()
+    node.answer = junk
+    assert (await asked(node, command, key=OTHER))["error"].startswith("failed to marshal response: ")
+
+
+async def test_half_a_key_at_the_end_is_left_out() -> None:
+    node = FakeNode()
+    node.answer = bytes(32) + b"\1" * 40
+    (keys,) = (await asked(node, "debug_remoteGetTree", key=OTHER))["response"].values()
+    assert keys == {"keys": ["00" * 32, "01" * 32]}
+
+
+async def test_lookups_are_there_only_with_a_record_of_them() -> None:
+    node = FakeNode()
+    assert (await asked(node, "lookups"))["response"] == {"infos": []}
+    node.logs_lookups = False
+    assert (await asked(node, "lookups"))["error"] == "unknown action 'lookups', try 'list' for help"
+    listed = (await asked(node, "list"))["response"]["list"]
+    assert "lookups" not in [entry["command"] for entry in listed]
 
 
 def peer(name: str, **members: Any) -> PeerStatus:

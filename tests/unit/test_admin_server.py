@@ -318,6 +318,103 @@ async def test_clients_that_do_not_read_are_cut_off(path: Path, monkeypatch: pyt
             assert received < 4_000_000
 
 
+async def test_clients_that_do_not_read_make_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_server, "MAX_CLIENTS", 3)
+    answered = asyncio.Semaphore(0)
+
+    async def much(arguments: Arguments) -> EncodableJson:
+        answered.release()
+        return {"much": "x" * 4_000_000}
+
+    async with running(f"unix://{path}") as server:
+        server.commands.add(Command("much", "", much))
+        rude = []
+        for _ in range(3):
+            client = await Client.connect(path)
+            client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            client.send(b'{"request": "much"}')
+            async with asyncio.timeout(WAIT):
+                await answered.acquire()
+            rude.append(client)
+        await asyncio.sleep(0)  # the last one's answer is on its way
+        newcomer = await Client.connect(path)
+        newcomer.send(GET_TUN)
+        assert (await newcomer.answer())["status"] == "success"
+
+
+async def test_rude_clients_harm_nobody_else(path: Path) -> None:
+    async with running(f"unix://{path}") as server:
+        polite = await Client.connect(path)
+        crowd = []
+        for sent in (
+            b"",
+            b'{"request": "getT',
+            b"x" * 300_000,
+            KEPT * 2000,
+            b"\0" * 10,
+            b'{"request":"' + b"y" * 200_000,
+        ):
+            for _ in range(5):
+                client = await Client.connect(path)
+                client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+                client.send(sent)
+                crowd.append(client)
+        for _ in range(20):
+            polite.send(KEPT)
+            assert (await polite.answer())["status"] == "success"
+        for client in crowd[::2]:
+            client.writer.transport.abort()
+        polite.send(KEPT)
+        assert (await polite.answer())["status"] == "success"
+        assert server.client_count <= admin_server.MAX_CLIENTS
+
+
+async def test_a_path_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(AdminError, match=r"failed to listen: listen unix .*: bind: .*too long; .*AdminListen$"):
+        await server_at(f"unix://{tmp_path}/{'x' * 120}").start()
+
+
+async def test_a_socket_that_is_busy_is_in_use(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue of clients is full, so nobody answers in time; yet somebody listens."""
+    monkeypatch.setattr(admin_server, "STALE_SOCKET_TIMEOUT", 0.05)
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
+        listener.bind(str(path))
+        listener.listen(0)
+        for _ in range(2):
+            client = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                client.connect(str(path))
+        with pytest.raises(AdminError, match="is in use by another process"):
+            await server_at(f"unix://{path}").start()
+    assert names_in(path.parent) == [path.name]
+
+
+async def test_every_command_of_go_is_there(path: Path) -> None:
+    async with running(f"unix://{path}"):
+        client = await Client.connect(path)
+        client.send(b'{"request": "list"}')
+        shown = [entry["command"] for entry in (await client.answer())["response"]["list"]]
+    assert shown == sorted(shown)
+    assert set(shown) >= {
+        "addpeer",
+        "debug_remotegetpeers",
+        "debug_remotegetself",
+        "debug_remotegettree",
+        "getmulticastinterfaces",
+        "getnodeinfo",
+        "getpaths",
+        "getpeers",
+        "getself",
+        "getsessions",
+        "gettree",
+        "gettun",
+        "list",
+        "lookups",
+        "removepeer",
+    }
+
+
 async def test_closing_drops_clients_and_leaves_nothing(path: Path) -> None:
     server = server_at(f"unix://{path}")
     await server.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 import subprocess
 import sys
@@ -10,14 +11,17 @@ from itertools import pairwise
 
 import pytest
 
-from yggpy import testing
+from yggpy import core, testing
 from yggpy.address import Address
 from yggpy.datapath.pure import PureDatapath
+from yggpy.inspection import NoAnswerError
 from yggpy.keys import PrivateKey
 from yggpy.node import MAX_DATAGRAM, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LIMIT, Node, NodeClosedError
+from yggpy.questions import Question, QuestionError
 from yggpy.sessions.crypto import seal_box
 from yggpy.sessions.traffic import TrafficState
 from yggpy.wire.handshake import encode_handshake
+from yggpy.wire.inner import decode_keys
 
 WAIT = 15.0
 
@@ -120,6 +124,65 @@ async def test_status_of_two_nodes() -> None:
         (session,) = bob.status_sessions()
         assert session.key == alice.public_key and session.bytes_received == 2
         assert alice.status_tun().enabled is False
+
+
+async def test_nodes_answer_each_other_questions() -> None:
+    async with testing.nodes(2) as (alice, bob):
+        await testing.connect(alice, bob)
+        await alice.send(bob.public_key, b"x")  # only the newest of several messages waits for a session
+        await receive(bob)
+        async with asyncio.timeout(WAIT):
+            answers = await asyncio.gather(
+                alice.ask(bob.public_key, Question.NODE_INFO),
+                alice.ask(bob.public_key, Question.NODE_INFO),
+                bob.ask(alice.public_key, Question.NODE_INFO),
+                alice.ask(alice.public_key, Question.SELF),
+                alice.ask(bob.public_key, Question.PEERS),
+            )
+        infos = [json.loads(answer) for answer in answers[:3]]
+        assert infos == [json.loads(node.config.public_node_info()) for node in (bob, bob, alice)]
+        assert json.loads(answers[3])["key"] == alice.public_key.hex()
+        assert answers[4] == alice.public_key
+        assert set(decode_keys(await alice.ask(bob.public_key, Question.TREE))) == {alice.public_key, bob.public_key}
+        with pytest.raises(ValueError, match="a public key has 32 bytes, not 3"):
+            await alice.ask(b"key", Question.SELF)
+
+
+async def test_a_question_that_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "ANSWER_TIMEOUT", 0.05)
+    async with testing.nodes(1) as (alice,):
+        with pytest.raises(NoAnswerError, match=r"^no answer from 201:.* in 6 s"):
+            await alice.ask(b"\x77" + b"\x77" * 31, Question.NODE_INFO)
+        asking = asyncio.create_task(alice.ask(bytes(32), Question.TREE))
+        await asyncio.sleep(0)
+        assert len(alice.core.introspection.questions) == 1
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert len(alice.core.introspection.questions) == 0
+
+
+async def test_a_question_ends_with_the_node() -> None:
+    async with testing.nodes(1) as (alice,):
+        asking = asyncio.create_task(alice.ask(bytes(32), Question.TREE))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(1.0):
+        with pytest.raises(NoAnswerError):
+            await asking
+    with pytest.raises(QuestionError, match="the node is closed"):
+        await alice.ask(bytes(32), Question.TREE)
+
+
+async def test_lookups_are_on_record_if_the_configuration_says_so() -> None:
+    config = testing.quiet_config()
+    config.log_lookups = True
+    async with testing.nodes(1) as (alice,), Node(config) as bob:
+        await testing.connect(alice, bob)
+        await alice.send(bob.public_key, b"x")
+        await receive(bob)
+        assert bob.logs_lookups
+        assert alice.public_key in [entry.key for entry in bob.status_lookups()]
+        assert not alice.logs_lookups
+        assert alice.status_lookups() == []
 
 
 async def test_a_restarted_node_is_reached_again() -> None:

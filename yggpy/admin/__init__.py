@@ -3,6 +3,7 @@
 jsontext   JSON over a byte stream, spelt as Go spells it
 protocol   requests and answers, without sockets
 commands   what can be asked, and a registry to add more
+remote     what can be asked of other nodes
 server     the socket and its clients
 """
 

@@ -23,8 +23,10 @@ from yggpy.admin.jsontext import EncodableJson
 from yggpy.admin.protocol import Request, failure, read_arguments, success, success_line
 from yggpy.errors import PeerUriError, YggpyError
 from yggpy.events.hub import Subscription
+from yggpy.questions import Question
 from yggpy.status import (
     FirewallStatus,
+    LookupStatus,
     MulticastStatus,
     PathStatus,
     PeerStatus,
@@ -125,6 +127,19 @@ class AdminNode(Protocol):
 
     def events(self, *groups: str) -> Subscription:
         """Return what ``subscribe`` sends. Raises ``SubscriptionError``."""
+        ...
+
+    @property
+    def logs_lookups(self) -> bool:
+        """Whether there is a record of look-ups, and so the command ``lookups``."""
+        ...
+
+    def status_lookups(self) -> list[LookupStatus]:
+        """Return what ``lookups`` shows, in this order."""
+        ...
+
+    async def ask(self, key: bytes, question: Question) -> bytes:
+        """Return the answer of another node. Raises ``NoAnswerError``, ``QuestionError``."""
         ...
 
 
@@ -277,6 +292,14 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             ]
         }
 
+    async def lookups(arguments: Arguments) -> EncodableJson:
+        return {
+            "infos": [
+                {"addr": entry.address, "key": entry.key.hex(), "path": entry.path, "time": entry.time}
+                for entry in node.status_lookups()
+            ]
+        }
+
     async def add_peer(arguments: Arguments) -> EncodableJson:
         await _peering(node.add_peer, arguments)
         return {}
@@ -286,7 +309,7 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
         return {}
 
     peer_fields = ("uri", "interface")
-    return [
+    commands = [
         Command("getSelf", "Show details about this node", get_self, request_type="admin.GetSelfRequest"),
         Command(
             "getPeers", "Show directly connected peers", get_peers, ("sort",), request_type="admin.GetPeersRequest"
@@ -317,6 +340,11 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             request_type="admin.RemovePeerRequest",
         ),
     ]
+    if node.logs_lookups:
+        # Go's text promises an hour and means a day; tools may compare it.
+        description = "Dump a record of lookups received in the past hour"
+        commands.append(Command("lookups", description, lookups, request_type=None))
+    return commands
 
 
 async def _peering(change: Callable[[str, str], Awaitable[None]], arguments: Arguments) -> None:

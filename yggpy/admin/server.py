@@ -4,8 +4,8 @@ The socket has no authentication: whoever can connect may change peerings. A uni
 0660 before it accepts anyone, and a TCP address that other machines can reach is warned about.
 
 Clients are bounded in number, in the size of a request, and in the time that they may idle or take to read an answer.
-When a client comes and the house is full, the one that has been idle for longest has to go: idlers cannot lock out the
-operator.
+When a client comes and the house is full, the one that has been idle for longest has to go, be it that it asks nothing
+or that it does not read: idlers cannot lock out the operator.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 from yggpy.admin.commands import AdminNode, AnswerStream, CommandRegistry, node_commands
 from yggpy.admin.own import own_commands
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
+from yggpy.admin.remote import remote_commands
 from yggpy.errors import PeerUriError, YggpyError
 from yggpy.links.url import parse_url, split_host_port
 
@@ -74,13 +75,17 @@ class AdminServer:
     def __init__(
         self, node: AdminNode, listen: str, logger: logging.Logger, build_name: str, build_version: str
     ) -> None:
-        commands = [*node_commands(node, build_name, build_version), *own_commands(node)]
+        commands = [
+            *node_commands(node, build_name, build_version),
+            *remote_commands(node),
+            *own_commands(node),
+        ]
         self.commands = CommandRegistry(commands, logger=logger)
         self._listen = listen
         self._logger = logger
         self._socket: socket.socket | None = None
         self._accept_pause: asyncio.TimerHandle | None = None
-        self._clients: dict[asyncio.Task[None], float | None] = {}  # idle since; None while being served
+        self._clients: dict[asyncio.Task[None], float | None] = {}  # idle since; None while a command is carried out
         self._unix_path: str | None = None
         self._unix_inode: tuple[int, int] | None = None
 
@@ -273,6 +278,7 @@ class AdminServer:
             if streams:
                 await self._send_stream(answer, streams.pop(), reader, writer)
                 break
+            self._clients[task] = loop.time()  # from here on it is the client that keeps us waiting
             writer.write(answer)
             async with asyncio.timeout(WRITE_TIMEOUT):
                 await writer.drain()
