@@ -118,10 +118,25 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests marked ``both_planes`` twice, with our nodes on the one data plane and on the other."""
+    if metafunc.definition.get_closest_marker("both_planes"):
+        metafunc.parametrize("plane", ["native", "pure"], indirect=True)
+
+
 @pytest.fixture
-def lab(request: pytest.FixtureRequest, _namespaces: None, go_programs: dict[str, GoPrograms]) -> Iterator[labs.Lab]:
+def plane(request: pytest.FixtureRequest) -> str | None:
+    """The data plane of our nodes; None: the one that a user would get."""
+    chosen: str | None = getattr(request, "param", None)
+    return chosen
+
+
+@pytest.fixture
+def lab(
+    request: pytest.FixtureRequest, _namespaces: None, go_programs: dict[str, GoPrograms], plane: str | None
+) -> Iterator[labs.Lab]:
     """An empty lab; after a failed test the ends of all logs are printed."""
-    with labs.Lab(go_programs) as made:
+    with labs.Lab(go_programs, plane) as made:
         yield made
         if request.node.stash.get(_failed_tests, False):
             print(made.tails())

@@ -144,9 +144,10 @@ class Space:
 class Lab:
     """Namespaces, their switch and the nodes in them."""
 
-    def __init__(self, programs: Mapping[str, GoPrograms]) -> None:
-        """``programs``: the Go node by version."""
+    def __init__(self, programs: Mapping[str, GoPrograms], plane: str | None = None) -> None:
+        """``programs``: the Go node by version. ``plane``: the data plane of our nodes; None: their own choice."""
         self.programs = programs
+        self._plane = plane
         self.folder = Path(tempfile.mkdtemp(prefix="yggpy-lab-"))  # short: socket paths have 107 bytes
         self.nodes: list[MeshNode] = []
         self._prefix = f"{NAME_PREFIX}-{os.getpid()}-{next(_labs)}"
@@ -220,6 +221,8 @@ class Lab:
         node: MeshNode
         if kind == OURS:
             node = YggNode(label, self.space(), self.folder, settings)
+            if self._plane is not None:
+                node.choose_datapath(self._plane)
         else:
             node = GoNode(label, self.space(), self.folder, settings, self.programs[kind])
         self.nodes.append(node)

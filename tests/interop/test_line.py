@@ -9,6 +9,8 @@ import pytest
 from tests.interop.lab import OURS, Lab
 from tests.interop.measure import ping, require_all_pairs, tcp_transfer
 
+pytestmark = pytest.mark.both_planes
+
 TRANSIT_SIZE = 50_000_000
 GO_ENDS = ("0.5.14", OURS, "0.5.12", OURS, "0.5.14", OURS, "0.5.12")
 OUR_ENDS = (OURS, "0.5.14", OURS, "0.5.12", OURS, "0.5.14", OURS)

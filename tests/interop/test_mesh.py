@@ -9,6 +9,8 @@ import pytest
 from tests.interop.lab import GO_VERSIONS, OURS, Lab
 from tests.interop.measure import require_all_pairs
 
+pytestmark = pytest.mark.both_planes
+
 SIZE = 12
 EXTRA_LINKS = 8
 DEATHS = 3

@@ -7,6 +7,8 @@ import pytest
 from tests.interop.lab import GO_VERSIONS, OURS, Lab
 from tests.interop.measure import ping, tcp_transfer, wait_reachable
 
+pytestmark = pytest.mark.both_planes
+
 MEGABYTE = 1_000_000
 TRANSFER_SIZE = 20 * MEGABYTE
 
