@@ -15,7 +15,8 @@ import pytest
 
 from yggpy.address import Address, Subnet
 from yggpy.cli import daemon
-from yggpy.cli.daemon import run_daemon
+from yggpy.cli.daemon import DaemonOptions, run_daemon
+from yggpy.cli.privileges import Identity, PrivilegeError
 from yggpy.config import Config
 from yggpy.errors import YggpyError
 
@@ -66,7 +67,7 @@ def run(
     node_start: Hook = _nothing,
     node_close: Hook = _nothing,
     admin_start: Hook = _stop_me,
-    notify_fd: int = -1,
+    options: DaemonOptions | None = None,
 ) -> list[str]:
     """Run a daemon; return what happened. By default it is stopped as soon as it is ready."""
     events: list[str] = []
@@ -74,7 +75,7 @@ def run(
         config or Config(),
         logging.getLogger("yggpy"),
         lambda error: events.append(f"{type(error).__name__}: {error}"),
-        notify_fd=notify_fd,
+        options or DaemonOptions(),
         make_node=lambda config, logger: Part("node", events, node_start, node_close),
         make_admin=lambda node, uri, logger: Part(f"admin {uri}", events, admin_start),
     )
@@ -129,7 +130,7 @@ def test_a_bad_configuration_is_found_before_the_node_is_made() -> None:
 
 def test_readiness_is_told_by_a_newline() -> None:
     read_end, write_end = os.pipe()
-    run(notify_fd=write_end)
+    run(options=DaemonOptions(notify_fd=write_end))
     with open(read_end, "rb") as file:
         assert file.read() == b"\n"  # reads to the end: the descriptor was closed
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -137,8 +138,36 @@ def test_readiness_is_told_by_a_newline() -> None:
 
 
 def test_a_bad_notify_descriptor_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
-    assert "close node" in run(notify_fd=987654)
+    assert "close node" in run(options=DaemonOptions(notify_fd=987654))
     assert "Cannot tell -notifyfd 987654 that the node is ready: Bad file descriptor" in caplog.messages
+
+
+def test_root_is_given_up_when_all_is_there_and_before_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    assumed: list[str] = []
+
+    def assume(self: Identity, admin_listen: str) -> None:
+        with pytest.raises(BlockingIOError):
+            os.read(read_end, 1)
+        assumed.append(f"{self.name} {admin_listen}")
+
+    monkeypatch.setattr(Identity, "assume", assume)
+    options = DaemonOptions(notify_fd=write_end, user=Identity("nobody", 65534, 65534))
+    events = run(Config(admin_listen="x"), options=options)
+    assert events[3] == "start tun" and events[-1] == "close node"
+    assert assumed == ["nobody x"]
+    assert os.read(read_end, 2) == b"\n"
+    os.close(read_end)
+
+
+def test_a_node_that_cannot_give_up_root_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Identity, admin_listen: str) -> None:
+        raise PrivilegeError("no")
+
+    monkeypatch.setattr(Identity, "assume", refuse)
+    events = run(Config(), options=DaemonOptions(user=Identity("nobody", 65534, 65534)))
+    assert events[-3:-1] == ["PrivilegeError: no", f"close admin {Config().admin_listen}"]
 
 
 def test_what_no_task_expected_is_logged_and_the_node_goes_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -210,10 +210,10 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert (result.returncode, result.stderr) == (1, b"")
 
 
-def test_user_is_refused_for_now(run: Run) -> None:
-    result = run("-useconf", "-user", "nobody", stdin="IfName: none")
+def test_an_unknown_user_is_refused_before_anything_starts(run: Run) -> None:
+    result = run("-useconf", "-user", "no such user", stdin="IfName: none")
     assert (result.code, result.out) == (1, "")
-    assert re.fullmatch(r"yggpy-node: -user is not supported yet; [^\n]+\n", result.err)
+    assert result.err == ("yggpy-node: -user: unknown user no such user; make the account, or name one that exists\n")
 
 
 def test_an_error_reaches_a_log_that_is_elsewhere(run: Run, tmp_path: Path) -> None:

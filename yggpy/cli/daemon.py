@@ -1,4 +1,4 @@
-"""Runs a node until it is told to stop: start order, signals, stop order (protocol section 14.1).
+"""Runs a node until it is told to stop: start order, signals, stop order, ``-user`` (protocol section 14.1).
 
 The first SIGINT or SIGTERM stops the node cleanly, also while it is still starting; a second one, or ``STOP_TIMEOUT``,
 ends the process at once (name look-ups in threads, for example, cannot be called off). What keeps a node from starting
@@ -13,13 +13,16 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from yggpy.cli.logs import NOTICE
+from yggpy.cli.privileges import Identity, shortcomings
+from yggpy.cli.service import ServiceManager
 from yggpy.config import Config
 from yggpy.version import BUILD_NAME, build_version
 
-__all__ = ["STOP_TIMEOUT", "AdminService", "NodeService", "run_daemon"]
+__all__ = ["STOP_TIMEOUT", "AdminService", "DaemonOptions", "NodeService", "run_daemon"]
 
 STOP_TIMEOUT = 5.0
 """Seconds that a clean stop may take before the process just ends."""
@@ -49,6 +52,18 @@ class AdminService(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """What the command line says of the process rather than of the node."""
+
+    notify_fd: int = -1
+    """If positive, it gets a newline and is closed when the node is ready."""
+    user: Identity | None = None
+    """Whom to become once the node has started."""
+    config_file: str | None = None
+    """The file that the configuration came from; None: from elsewhere."""
+
+
 NodeFactory = Callable[[Config, logging.Logger], NodeService]
 AdminFactory = Callable[[Any, str, logging.Logger], AdminService]
 
@@ -69,17 +84,16 @@ def run_daemon(
     config: Config,
     logger: logging.Logger,
     on_failure: Callable[[Exception], None],
+    options: DaemonOptions = DaemonOptions(),
     *,
-    notify_fd: int = -1,
     make_node: NodeFactory = _make_node,
     make_admin: AdminFactory = _make_admin,
 ) -> int:
     """Run a node until SIGINT or SIGTERM, and return the exit code.
 
-    What keeps it from starting goes to ``on_failure``; the code is then 1. ``notify_fd``, if positive, gets a newline
-    and is closed when the node is ready.
+    What keeps it from starting goes to ``on_failure``; the code is then 1.
     """
-    daemon = _Daemon(config, logger, on_failure, notify_fd, make_node, make_admin)
+    daemon = _Daemon(config, logger, on_failure, options, make_node, make_admin)
     try:
         asyncio.run(daemon.serve())
     finally:
@@ -93,14 +107,15 @@ class _Daemon:
         config: Config,
         logger: logging.Logger,
         on_failure: Callable[[Exception], None],
-        notify_fd: int,
+        options: DaemonOptions,
         make_node: NodeFactory,
         make_admin: AdminFactory,
     ) -> None:
         self._config = config
         self._log = logger
         self._on_failure = on_failure
-        self._notify_fd = notify_fd
+        self._options = options
+        self._manager = ServiceManager(logger, options.notify_fd, os.environ)
         self._make_node = make_node
         self._make_admin = make_admin
         self._node: NodeService | None = None
@@ -145,26 +160,29 @@ class _Daemon:
         await self._admin.start()
         node.start_multicast()
         node.start_tun()
-        self._notify()
+        if self._options.user is not None:
+            self._become(self._options.user)
+        self._manager.ready(f"Running as {node.address}")
 
-    def _notify(self) -> None:
-        """Tell a service manager that the node is ready."""
-        if self._notify_fd <= 0:
-            return
-        try:
-            os.write(self._notify_fd, b"\n")
-            os.close(self._notify_fd)
-        except OSError as error:
-            self._log.warning("Cannot tell -notifyfd %d that the node is ready: %s", self._notify_fd, error.strerror)
+    def _become(self, user: Identity) -> None:
+        """Give up root for good."""
+        config_file = self._options.config_file
+        user.assume(self._config.admin_listen)
+        self._log.info("Running as user %d, group %d from now on", user.uid, user.gid)
+        if user.uid != 0:
+            for line in shortcomings(self._config, config_file):
+                self._log.warning("%s", line)
 
     async def _close(self) -> None:
         self._start_watchdog()
+        self._manager.stopping()
         if self._stop.is_set():
             self._log.info("Stopping...")
         if self._admin is not None:
             await self._admin.close()
         if self._node is not None:
             await self._node.close()
+        self._manager.close()
         self._stopped_cleanly = True
         if self._stop.is_set():
             self._log.info("Stopped")

@@ -41,7 +41,7 @@ def _flags() -> FlagSet:
     flags.add("version", False, "print name and version of this build")
     flags.add("logto", "stdout", 'where to log: "stdout", "syslog" or the path of a file')
     flags.add("loglevel", "info", "how much to log: error, warn, info, debug or trace")
-    flags.add("user", "", "user (and group, as user:group) to run as after the start; not supported yet")
+    flags.add("user", "", "user (and group, as user:group) to run as once started")
     flags.add("notifyfd", -1, "when ready, write a newline to this file descriptor, for a service manager")
     return flags
 
@@ -143,12 +143,15 @@ def _print_config(config: Config, parsed: ParsedFlags) -> None:
 
 
 def _serve(config: Config, parsed: ParsedFlags) -> int:
-    from yggpy.cli.daemon import run_daemon
+    from yggpy.cli.daemon import DaemonOptions, run_daemon
     from yggpy.cli.logs import configure_logging
+    from yggpy.cli.privileges import Identity
 
-    if parsed.text("user"):
-        _complain("-user is not supported yet; start as that user, with CAP_NET_ADMIN or with IfName: none")
-        return 1
+    options = DaemonOptions(
+        notify_fd=parsed.number("notifyfd"),
+        user=Identity.parse(parsed.text("user")) if parsed.text("user") else None,
+        config_file=_config_file(parsed),
+    )
     setup = configure_logging(parsed.text("logto"), parsed.text("loglevel"), PROGRAM)
 
     def report(error: Exception) -> None:
@@ -161,7 +164,14 @@ def _serve(config: Config, parsed: ParsedFlags) -> int:
             setup.logger.error("%s", message)
         _complain(message)
 
-    return run_daemon(config, setup.logger, report, notify_fd=parsed.number("notifyfd"))
+    return run_daemon(config, setup.logger, report, options)
+
+
+def _config_file(parsed: ParsedFlags) -> str | None:
+    """Return the file that the configuration was read from."""
+    if parsed.enabled("autoconf") or parsed.enabled("useconf"):
+        return None
+    return parsed.text("useconffile")
 
 
 def _print(text: str) -> None:

@@ -1,0 +1,163 @@
+"""The process as an operator and a service manager see it, beside the Go node's: users, readiness, reloads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.interop.lab import OURS, Lab
+from tests.interop.measure import ping, tcp_transfer, wait_reachable
+from tests.interop.nodes import MeshNode
+
+GO = "0.5.14"
+WAIT = 20.0
+IDENTITY_LINES = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapAmb")
+
+
+def until(condition: Callable[[], bool], what: str, timeout: float = WAIT) -> None:
+    limit = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < limit, f"not within {timeout} s: {what}"
+        time.sleep(0.05)
+
+
+def identities(pid: int) -> set[tuple[str, ...]]:
+    """Return the ids, groups and capabilities of a process, which should be the same for each of its threads."""
+    found = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        status = dict(line.split(":", 1) for line in (thread / "status").read_text().splitlines())
+        found.add(tuple(status[name].strip() for name in IDENTITY_LINES))
+    return found
+
+
+# -- -user ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("user", ["nobody", "65534:1"])
+def test_a_node_that_gave_up_root_goes_on(lab: Lab, user: str) -> None:
+    ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")
+    lab.folder.chmod(0o755)
+    for node in (ours, theirs):
+        node.flags = ("-user", user)
+        node.config["MulticastInterfaces"] = [{"Regex": "eth0", "Beacon": True, "Listen": True}]
+    listener = lab.node(GO, name="listener")
+    late = {scheme: listener.listen(scheme) for scheme in ("tls", "quic", "ws")}
+    lab.start()
+    wait_reachable(ours, theirs)  # multicast, so sockets for that were there in time
+    [identity] = identities(ours.pid)
+    assert identity[0].split() == ["65534"] * 4
+    # Go sets the groups of one thread only; the others keep those of root.
+    assert identity in identities(theirs.pid)
+    sockets = [node.admin_path.stat() for node in (ours, theirs)]
+    assert len({(found.st_uid, found.st_gid, found.st_mode) for found in sockets}) == 1
+    for uri in late.values():  # carriers whose code is loaded only now
+        ours.admin("addPeer", uri=uri)
+    up = listener.public_key.hex()
+    until(lambda: sum(peer["key"] == up for peer in ours.peers_up()) == len(late), "new links of all carriers")
+    wait_reachable(ours, listener)
+    assert tcp_transfer(ours, listener, 1 << 20).intact
+    assert ping(listener, ours, count=5).lost == 0
+    assert (ours.stop(), theirs.stop()) == (0, 0)
+    assert "ygg0" not in ours.space.ip("link", "show")
+
+
+@pytest.mark.parametrize("user", ["#nobody", ":0", "0:"])
+def test_a_user_who_does_not_exist(lab: Lab, user: str) -> None:
+    for kind, code in ((OURS, 1), (GO, 2)):
+        node = lab.node(kind, IfName="none")
+        config = b"IfName: none\nAdminListen: none\nMulticastInterfaces: []"
+        command = [*node.command(), "-user", user, "-useconf"]
+        done = subprocess.run(command, input=config, capture_output=True, check=False, timeout=WAIT)
+        assert done.returncode == code
+        assert b"user" in done.stderr or b"group" in done.stderr
+
+
+# -- readiness -----------------------------------------------------------------------------------------------
+
+
+def test_readiness_is_told(lab: Lab) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(lab.folder / "notify"))
+        manager.settimeout(WAIT)
+        os.chmod(lab.folder, 0o755)
+        os.chmod(lab.folder / "notify", 0o777)
+        ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")
+        for node in (ours, theirs):
+            told = lab.folder / f"{node.label}.told"
+            environment = [f"NOTIFY_SOCKET={lab.folder}/notify", "WATCHDOG_USEC=400000"]
+            node.wrapper = ("env", *environment, "sh", "-c", f'exec "$@" 7>{told}', "sh")
+            node.flags = ("-notifyfd", "7", "-user", "nobody")
+            assert not told.exists()
+            node.start()
+            until(lambda: told.exists() and told.read_bytes() == b"\n", "the newline")  # noqa: B023
+            node.wait_ready()
+            assert "ygg0" in node.space.ip("link", "show")
+            assert not any(told.samefile(f"/proc/{node.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{node.pid}/fd"))
+        assert manager.recv(4096).decode().split("\n") == ["READY=1", f"STATUS=Running as {ours.address}"]
+        for _ in range(3):
+            assert manager.recv(4096) == b"WATCHDOG=1"
+        os.kill(ours.pid, signal.SIGSTOP)
+        manager.settimeout(1)
+        with pytest.raises(TimeoutError):
+            while True:
+                manager.recv(4096)
+        os.kill(ours.pid, signal.SIGCONT)
+        manager.settimeout(WAIT)
+        assert manager.recv(4096) == b"WATCHDOG=1"
+        assert (ours.stop(), theirs.stop()) == (0, 0)
+        last = [manager.recv(4096)]
+        while not last[-1].startswith(b"STOPPING=1"):
+            last.append(manager.recv(4096))
+
+
+# -- logs and exit codes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["error", "warn", "info", "INFO", "loud"])
+def test_first_lines_of_the_log(lab: Lab, level: str) -> None:
+    """The lines of a start, in Go's form, to a file of Go's mode."""
+    lines = []
+    for kind in (OURS, GO):
+        node = lab.node(kind)
+        log = lab.folder / f"{node.label}.out"
+        before = os.umask(0)
+        try:
+            node.flags = (f"-logto={log}", "-loglevel", level)
+            node.start()
+        finally:
+            os.umask(before)
+        node.wait_ready()
+        assert node.stop() == 0
+        assert log.stat().st_mode & 0o777 == 0o644
+        lines.append(_without_own_words(log.read_text(), node))
+    ours, theirs = lines
+    assert [line for line in theirs if line not in ours] == []
+
+
+def _without_own_words(text: str, node: MeshNode) -> list[str]:
+    found = []
+    for line in text.splitlines():
+        stamp, words = line[:19], line[20:]
+        time.strptime(stamp, "%Y/%m/%d %H:%M:%S")
+        for own, name in ((node.public_key.hex(), "KEY"), (str(node.admin_path), "SOCKET"), (node.address, "ADDRESS")):
+            words = words.replace(own, name)
+        if not words.startswith(("Build ", "Your IPv6 subnet", "Loglevel", "Unknown -loglevel", "Error reading TUN")):
+            found.append(words)
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_exit_code_of_a_stop(lab: Lab, number: signal.Signals) -> None:
+    nodes = [lab.node(kind) for kind in (OURS, GO)]
+    lab.start()
+    for node in nodes:
+        os.kill(node.pid, number)
+        until(lambda: not node.running, "the end")  # noqa: B023
+        assert node.exit_code == 0
