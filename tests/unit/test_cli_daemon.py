@@ -128,6 +128,15 @@ def test_a_bad_configuration_is_found_before_the_node_is_made() -> None:
     assert event.startswith("ConfigError: AllowedPublicKeys")
 
 
+def test_unknown_keys_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    run(Config.from_bytes(b"Peerz: []\nMulticastInterfaces: [{Prot: 1}]"))
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [
+        'Configuration, line 1: unknown key "Peerz" is ignored; did you mean "Peers"?',
+        'Configuration, line 2: unknown key "MulticastInterfaces[0].Prot" is ignored; did you mean "Port"?',
+    ]
+
+
 def test_readiness_is_told_by_a_newline() -> None:
     read_end, write_end = os.pipe()
     run(options=DaemonOptions(notify_fd=write_end))

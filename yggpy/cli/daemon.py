@@ -150,6 +150,8 @@ class _Daemon:
         config, log = self._config, self._log
         log.info("Build name: %s", BUILD_NAME)
         log.info("Build version: %s", build_version())
+        for unknown in config.unknown_keys:
+            log.warning("Configuration, line %d: %s", unknown.line, unknown)
         config.check()
         node = self._node = self._make_node(config, log)
         await node.start_links()
