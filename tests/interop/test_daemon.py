@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 
 from tests.interop.lab import OURS, Lab
 from tests.interop.measure import ping, tcp_transfer, wait_reachable
-from tests.interop.nodes import MeshNode
+from tests.interop.nodes import AdminError, MeshNode
 
 GO = "0.5.14"
 WAIT = 20.0
@@ -161,3 +162,120 @@ def test_exit_code_of_a_stop(lab: Lab, number: signal.Signals) -> None:
         os.kill(node.pid, number)
         until(lambda: not node.running, "the end")  # noqa: B023
         assert node.exit_code == 0
+
+
+# -- reload --------------------------------------------------------------------------------------------------
+
+
+def reload_by_signal(node: MeshNode) -> str:
+    """Send SIGHUP and return what the log says of it."""
+    before = len(node.log_text())
+    os.kill(node.pid, signal.SIGHUP)
+
+    def told() -> bool:
+        return any(word in node.log_text()[before:] for word in ("Configuration reloaded", "Nothing was reloaded"))
+
+    until(told, "word of the reload")
+    return node.log_text()[before:]
+
+
+def write_config(node: MeshNode, **settings: object) -> None:
+    node.config.update(settings)
+    node.config_path.write_text(json.dumps(node.config), encoding="utf-8")
+
+
+def uptimes(node: MeshNode) -> dict[str, float]:
+    """Return the uptime (seconds) of each link by the other end's key."""
+    return {peer["key"]: peer["uptime"] for peer in node.peers_up()}
+
+
+@pytest.mark.parametrize("by", ["signal", "admin"])
+def test_a_reload_changes_what_the_file_changed(lab: Lab, by: str) -> None:
+    ours = lab.node(OURS, name="ours", NodeInfo={"name": "before"})
+    stays, goes, comes = (lab.node(GO, name=name) for name in ("stays", "goes", "comes"))
+    incoming = lab.node(GO, name="incoming")
+    incoming.dial(ours.listen("tls"))
+    uris = {node: node.listen("tls") for node in (stays, goes, comes)}
+    ours.dial(uris[stays])
+    ours.dial(uris[goes])
+    lab.start()
+    keys = {node: node.public_key.hex() for node in (stays, goes, comes, incoming)}
+    until(lambda: uptimes(ours).keys() == {keys[stays], keys[goes], keys[incoming]}, "the first links")
+    wait_reachable(ours, stays)
+    before, since = uptimes(ours), time.monotonic()
+    write_config(
+        ours,
+        Peers=[uris[stays], uris[comes]],
+        Listen=[*ours.config["Listen"], "tcp://0.0.0.0:9100"],
+        NodeInfo={"name": "after"},
+        IfMTU=1280,
+        Peerz=[],
+    )
+    if by == "signal":
+        log = reload_by_signal(ours)
+        assert f"Reload: peer {uris[goes]} removed" in log
+        assert "Reload: IfMTU has changed, which needs a restart" in log
+        assert 'unknown key "Peerz" is ignored; did you mean "Peers"?' in log
+    else:
+        answer = ours.admin("reload")
+        assert answer["changes"] == [
+            f"peer {uris[goes]} removed",
+            f"peer {uris[comes]} added",
+            "listener tcp://0.0.0.0:9100 opened",
+            "NodeInfo changed",
+        ]
+        assert answer["warnings"] == ["IfMTU has changed, which needs a restart"]
+    until(lambda: uptimes(ours).keys() == {keys[stays], keys[comes], keys[incoming]}, "the new links")
+    after, passed = uptimes(ours), time.monotonic() - since
+    for node in (stays, incoming):  # the links that did not change are still the same ones, seen from both ends
+        assert after[keys[node]] >= before[keys[node]] + 0.9 * passed
+        assert uptimes(node)[ours.public_key.hex()] >= before[keys[node]]
+    assert goes.peers_up() == []
+    wait_reachable(ours, stays)  # a new peer may mean a new root, so this can take a moment
+    assert stays.admin("getNodeInfo", key=ours.public_key.hex())[ours.public_key.hex()]["name"] == "after"
+    goes.admin("addPeer", uri=f"tcp://{ours.space.address}:9100")
+    until(lambda: keys[goes] in uptimes(ours), "a link through the new listener")
+    write_config(ours, AllowedPublicKeys=[keys[incoming]])
+    assert f"Closing inbound: {goes.address}@" in reload_by_signal(ours)
+    until(lambda: uptimes(ours).keys() == {keys[stays], keys[comes], keys[incoming]}, "only allowed keys")
+
+
+def test_a_bad_file_changes_nothing(lab: Lab) -> None:
+    ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")
+    ours.dial(theirs.listen("tls"))
+    lab.start()
+    until(lambda: len(uptimes(ours)) == 1, "the link")
+    for text, problem in (
+        ('{"Peers": [', "syntax error at line 1"),
+        (json.dumps(ours.config | {"Peers": ["nonsense://x"]}), 'Peers[0]: cannot use "nonsense://x"'),
+        (json.dumps(ours.config | {"Peers": [], "Listen": 7}), "Listen must be a list"),
+    ):
+        ours.config_path.write_text(text, encoding="utf-8")
+        assert problem in reload_by_signal(ours)
+        with pytest.raises(AdminError) as caught:
+            ours.admin("reload")
+        assert problem in str(caught.value)
+    assert len(uptimes(ours)) == 1
+
+
+def test_discovery_after_a_reload(lab: Lab) -> None:
+    ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")
+    entry = {"Regex": "eth0", "Beacon": True, "Listen": True}
+    ours.config["MulticastInterfaces"] = theirs.config["MulticastInterfaces"] = [entry]
+    lab.start()
+    until(lambda: len(uptimes(ours)) == 1, "the neighbour")
+    before = uptimes(ours)[theirs.public_key.hex()]
+    write_config(ours, MulticastInterfaces=[{**entry, "Regex": "eth.*", "Port": 9200}])
+    reload_by_signal(ours)
+    [shown] = ours.admin("getMulticastInterfaces")["multicast_interfaces"] or [{"address": ""}]
+    until(
+        lambda: ours.admin("getMulticastInterfaces")["multicast_interfaces"][0]["address"].endswith(":9200"),
+        f"the listener's new port (at first {shown['address']})",
+    )
+    assert uptimes(ours)[theirs.public_key.hex()] > before
+    write_config(ours, MulticastInterfaces=[{**entry, "Password": "x"}])
+    assert "closed: not with these settings" in reload_by_signal(ours)
+    until(lambda: uptimes(ours) == {}, "no link without the password")
+    write_config(ours, MulticastInterfaces=[entry])
+    reload_by_signal(ours)
+    until(lambda: len(uptimes(ours)) == 1, "the neighbour again")

@@ -10,15 +10,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from yggpy.address import Address, Subnet
 from yggpy.cli import daemon
+from yggpy.cli.configfile import ConfigSource
 from yggpy.cli.daemon import DaemonOptions, run_daemon
 from yggpy.cli.privileges import Identity, PrivilegeError
 from yggpy.config import Config
 from yggpy.errors import YggpyError
+from yggpy.reload import ReloadReport
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -42,6 +45,8 @@ class Part:
         self.public_key = bytes(32)
         self.address = Address.for_key(self.public_key)
         self.subnet = Subnet.for_key(self.public_key)
+        self.config = Config()
+        self.on_reload = _nothing
 
     async def start(self) -> None:
         self.events.append(f"start {self.name}")
@@ -55,6 +60,11 @@ class Part:
 
     def start_tun(self) -> None:
         self.events.append("start tun")
+
+    async def reload(self, config: Config) -> ReloadReport:
+        self.events.append("reload")
+        await self.on_reload()
+        return ReloadReport((), ())
 
     async def close(self) -> None:
         self.events.append(f"close {self.name}")
@@ -77,7 +87,7 @@ def run(
         lambda error: events.append(f"{type(error).__name__}: {error}"),
         options or DaemonOptions(),
         make_node=lambda config, logger: Part("node", events, node_start, node_close),
-        make_admin=lambda node, uri, logger: Part(f"admin {uri}", events, admin_start),
+        make_admin=lambda node, uri, logger, reloader: Part(f"admin {uri}", events, admin_start),
     )
     assert code == (1 if any("Error" in event for event in events) else 0)
     return events
@@ -267,6 +277,34 @@ def test_a_stop_that_takes_too_long_is_given_up(
     assert codes == [code]
 
 
+def test_sighup_reloads_the_file_and_tells_what_came_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "yggpy")
+    path = tmp_path / "x.conf"
+    path.write_text("IfName: none\nPeerz: []")
+
+    async def hang_up() -> None:
+        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGHUP)
+        asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGTERM)
+
+    events = run(admin_start=hang_up, options=DaemonOptions(source=ConfigSource(str(path))))
+    assert events.count("reload") == 1
+    assert "Configuration reloaded; nothing has changed" in caplog.messages
+    assert any('unknown key "Peerz"' in line for line in caplog.messages)
+
+
+def test_sighup_before_the_node_is_up_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "yggpy")
+
+    async def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        while not caplog.messages[-1].startswith("SIGHUP"):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    assert "reload" not in run(node_start=hang_up)
+    assert "SIGHUP ignored: the node is still starting, or stopping already" in caplog.messages
+
+
 def test_the_daemon_module_does_not_load_the_node() -> None:
-    code = "import sys, yggpy.cli.daemon; assert not {'yggpy.node', 'yggpy.admin.server'} & set(sys.modules)"
+    rooms = "{'yggpy.node', 'yggpy.reload', 'yggpy.admin.server'}"
+    code = f"import sys, yggpy.cli.daemon; assert not {rooms} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

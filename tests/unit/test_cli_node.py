@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from yggpy.cli import node
+from yggpy.cli.configfile import ConfigSource
 from yggpy.cli.node import main
 from yggpy.config import Config
 from yggpy.version import build_version
@@ -242,5 +242,5 @@ def test_an_interrupt_while_reading_is_quiet(run: Run, monkeypatch: pytest.Monke
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(node, "_load", interrupted)
+    monkeypatch.setattr(ConfigSource, "load", interrupted)
     assert run("-useconf") == Result(130, "", "")

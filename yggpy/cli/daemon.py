@@ -1,5 +1,7 @@
 """Runs a node until it is told to stop: start order, signals, stop order, ``-user`` (protocol section 14.1).
 
+SIGHUP reads the configuration again, where Go's node ends.
+
 The first SIGINT or SIGTERM stops the node cleanly, also while it is still starting; a second one, or ``STOP_TIMEOUT``,
 ends the process at once (name look-ups in threads, for example, cannot be called off). What keeps a node from starting
 is handed to the caller, who makes one line of it, before anything can hold up the end.
@@ -14,13 +16,18 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from yggpy.cli.configfile import ConfigSource
 from yggpy.cli.logs import NOTICE
 from yggpy.cli.privileges import Identity, shortcomings
+from yggpy.cli.reloading import Reloader
 from yggpy.cli.service import ServiceManager
 from yggpy.config import Config
 from yggpy.version import BUILD_NAME, build_version
+
+if TYPE_CHECKING:
+    from yggpy.reload import ReloadReport
 
 __all__ = ["STOP_TIMEOUT", "AdminService", "DaemonOptions", "NodeService", "run_daemon"]
 
@@ -33,6 +40,8 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class NodeService(Protocol):
     """What the daemon does with a :class:`yggpy.node.Node`."""
 
+    config: Config
+
     @property
     def public_key(self) -> bytes: ...
     @property
@@ -42,6 +51,7 @@ class NodeService(Protocol):
     async def start_links(self) -> None: ...
     def start_multicast(self) -> None: ...
     def start_tun(self) -> None: ...
+    async def reload(self, config: Config) -> ReloadReport: ...
     async def close(self) -> None: ...
 
 
@@ -60,12 +70,12 @@ class DaemonOptions:
     """If positive, it gets a newline and is closed when the node is ready."""
     user: Identity | None = None
     """Whom to become once the node has started."""
-    config_file: str | None = None
-    """The file that the configuration came from; None: from elsewhere."""
+    source: ConfigSource | None = None
+    """Where the configuration came from; None: from nowhere (``-autoconf``)."""
 
 
 NodeFactory = Callable[[Config, logging.Logger], NodeService]
-AdminFactory = Callable[[Any, str, logging.Logger], AdminService]
+AdminFactory = Callable[[Any, str, logging.Logger, Reloader], AdminService]
 
 
 def _make_node(config: Config, logger: logging.Logger) -> NodeService:
@@ -74,10 +84,13 @@ def _make_node(config: Config, logger: logging.Logger) -> NodeService:
     return Node(config, logger=logger)
 
 
-def _make_admin(node: Any, listen_uri: str, logger: logging.Logger) -> AdminService:
+def _make_admin(node: Any, listen_uri: str, logger: logging.Logger, reloader: Reloader) -> AdminService:
     from yggpy.admin.server import AdminServer
+    from yggpy.admin.upkeep import add_upkeep
 
-    return AdminServer(node, listen_uri, logger, BUILD_NAME, build_version())
+    server = AdminServer(node, listen_uri, logger, BUILD_NAME, build_version())
+    add_upkeep(server.commands, reloader)
+    return server
 
 
 def run_daemon(
@@ -120,6 +133,8 @@ class _Daemon:
         self._make_admin = make_admin
         self._node: NodeService | None = None
         self._admin: AdminService | None = None
+        self._reloader: Reloader | None = None
+        self._started = False
         self._stop = asyncio.Event()
         self._stopped_cleanly = False
         self.exit_code = 0
@@ -130,6 +145,7 @@ class _Daemon:
         loop.set_exception_handler(self._unhandled)
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         starting = asyncio.create_task(self._start())
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -158,21 +174,24 @@ class _Daemon:
         log.log(NOTICE, "Your public key is %s", node.public_key.hex())
         log.log(NOTICE, "Your IPv6 address is %s", node.address)
         log.log(NOTICE, "Your IPv6 subnet is %s", node.subnet)
-        self._admin = self._make_admin(node, config.admin_listen, log)
+        status = f"Running as {node.address}"
+        self._reloader = Reloader(node, self._options.source, log, self._manager, status)
+        self._admin = self._make_admin(node, config.admin_listen, log, self._reloader)
         await self._admin.start()
         node.start_multicast()
         node.start_tun()
         if self._options.user is not None:
             self._become(self._options.user)
-        self._manager.ready(f"Running as {node.address}")
+        self._manager.ready(status)
+        self._started = True
 
     def _become(self, user: Identity) -> None:
         """Give up root for good."""
-        config_file = self._options.config_file
+        source = self._options.source
         user.assume(self._config.admin_listen)
         self._log.info("Running as user %d, group %d from now on", user.uid, user.gid)
         if user.uid != 0:
-            for line in shortcomings(self._config, config_file):
+            for line in shortcomings(self._config, None if source is None else source.path):
                 self._log.warning("%s", line)
 
     async def _close(self) -> None:
@@ -180,6 +199,8 @@ class _Daemon:
         self._manager.stopping()
         if self._stop.is_set():
             self._log.info("Stopping...")
+        if self._reloader is not None:
+            await self._reloader.close()
         if self._admin is not None:
             await self._admin.close()
         if self._node is not None:
@@ -188,6 +209,13 @@ class _Daemon:
         self._stopped_cleanly = True
         if self._stop.is_set():
             self._log.info("Stopped")
+
+    def _hung_up(self) -> None:
+        """SIGHUP: read the configuration again."""
+        if self._started and self._reloader is not None and not self._stop.is_set():
+            self._reloader.by_signal()
+        else:
+            self._log.info("SIGHUP ignored: the node is still starting, or stopping already")
 
     def _signalled(self, number: int) -> None:
         if self._stopped_cleanly:

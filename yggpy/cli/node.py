@@ -9,20 +9,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from yggpy.cli.flags import FlagError, FlagSet, HelpRequestedError, ParsedFlags
-from yggpy.errors import ConfigError, YggpyError
+from yggpy.errors import YggpyError
 from yggpy.version import BUILD_NAME, build_version
 
 if TYPE_CHECKING:
+    from yggpy.cli.configfile import ConfigSource
     from yggpy.config import Config
 
 __all__ = ["PROGRAM", "main"]
 
 PROGRAM = "yggpy-node"
 _INTERRUPTED = 130
-_STANDARD_INPUT = 0
 
 
 def _flags() -> FlagSet:
@@ -77,12 +77,11 @@ def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
 
     from yggpy.config import Config
 
-    if parsed.enabled("autoconf"):
+    source = _source(parsed)
+    if source is not None:
+        config = source.load()
+    elif parsed.enabled("autoconf"):
         config = Config.generate()
-    elif parsed.enabled("useconf"):
-        config = _load("standard input")
-    elif parsed.text("useconffile"):
-        config = _load(parsed.text("useconffile"), parsed.text("useconffile"))
     elif parsed.enabled("genconf"):
         _print_config(Config.generate(), parsed)
         return 0
@@ -95,24 +94,7 @@ def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
 
     if _answer(config, parsed):
         return 0
-    return _serve(config, parsed)
-
-
-def _load(source: str, path: str | int = _STANDARD_INPUT) -> Config:
-    """Read a configuration; errors name ``source``."""
-    from yggpy.config import MAX_CONFIG_SIZE, Config
-
-    try:
-        file: BinaryIO
-        with open(path, "rb", closefd=path != _STANDARD_INPUT) as file:
-            data = file.read(MAX_CONFIG_SIZE + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"cannot read the configuration from {source}: {reason}") from None
-    try:
-        return Config.from_bytes(data)
-    except ConfigError as error:
-        raise ConfigError(f"cannot use the configuration from {source}: {error}") from None
+    return _serve(config, source, parsed)
 
 
 def _answer(config: Config, parsed: ParsedFlags) -> bool:
@@ -142,7 +124,7 @@ def _print_config(config: Config, parsed: ParsedFlags) -> None:
     _print(config.to_json() if parsed.enabled("json") else config.to_hjson())
 
 
-def _serve(config: Config, parsed: ParsedFlags) -> int:
+def _serve(config: Config, source: ConfigSource | None, parsed: ParsedFlags) -> int:
     from yggpy.cli.daemon import DaemonOptions, run_daemon
     from yggpy.cli.logs import configure_logging
     from yggpy.cli.privileges import Identity
@@ -150,7 +132,7 @@ def _serve(config: Config, parsed: ParsedFlags) -> int:
     options = DaemonOptions(
         notify_fd=parsed.number("notifyfd"),
         user=Identity.parse(parsed.text("user")) if parsed.text("user") else None,
-        config_file=_config_file(parsed),
+        source=source,
     )
     setup = configure_logging(parsed.text("logto"), parsed.text("loglevel"), PROGRAM)
 
@@ -167,11 +149,15 @@ def _serve(config: Config, parsed: ParsedFlags) -> int:
     return run_daemon(config, setup.logger, report, options)
 
 
-def _config_file(parsed: ParsedFlags) -> str | None:
-    """Return the file that the configuration was read from."""
-    if parsed.enabled("autoconf") or parsed.enabled("useconf"):
+def _source(parsed: ParsedFlags) -> ConfigSource | None:
+    """Return where a configuration is to be read from, if the flags ask for that."""
+    from yggpy.cli.configfile import ConfigSource
+
+    if parsed.enabled("autoconf"):
         return None
-    return parsed.text("useconffile")
+    if parsed.enabled("useconf"):
+        return ConfigSource(None)
+    return ConfigSource(parsed.text("useconffile")) if parsed.text("useconffile") else None
 
 
 def _print(text: str) -> None:

@@ -43,12 +43,9 @@ _T = TypeVar("_T")
 ReadKey = Callable[[str], PrivateKey]
 
 
-def parse_config(data: bytes, read_key: ReadKey = read_private_key) -> Config:
-    """Read a configuration; see ``Config.from_bytes``. Raises ``ConfigError``.
-
-    ``read_key`` reads the key file that ``PrivateKeyPath`` names.
-    """
-    return ConfigText(data).build(read_key)
+def parse_config(data: bytes) -> Config:
+    """Read a configuration; see ``Config.from_bytes``. Raises ``ConfigError``."""
+    return ConfigText(data).build()
 
 
 class ConfigText:
@@ -61,9 +58,14 @@ class ConfigText:
         self.members = read_hjson(self.text, CONFIG_SHAPE, self.marks)
         self._names = {_path_text(path).lower(): span.name for path, span in self.marks.items()}
 
-    def build(self, read_key: ReadKey = read_private_key) -> Config:
-        """Return the configuration. Raises ``ConfigError``, which has all that is wrong with the types of values."""
-        return replace(_build(self.members, read_key), unknown_keys=self.unknown_keys())
+    def build(
+        self, read_key: ReadKey = read_private_key, make_key: Callable[[], PrivateKey] = PrivateKey.generate
+    ) -> Config:
+        """Return the configuration. Raises ``ConfigError``, which has all that is wrong with the types of values.
+
+        ``read_key`` reads the key file that ``PrivateKeyPath`` names; ``make_key`` makes a key if the text has none.
+        """
+        return replace(_build(self.members, read_key, make_key), unknown_keys=self.unknown_keys())
 
     def unknown_keys(self) -> tuple[UnknownKey, ...]:
         """Return the keys that mean nothing, ``MAX_UNKNOWN_KEYS`` at most."""
@@ -329,7 +331,7 @@ CONFIG_SHAPE = Shape(
 )
 
 
-def _build(members: dict[str, HjsonValue], read_key: ReadKey) -> Config:
+def _build(members: dict[str, HjsonValue], read_key: ReadKey, make_key: Callable[[], PrivateKey]) -> Config:
     draft = _Draft()
     problems = Problems()
     for given, value in members.items():
@@ -337,7 +339,7 @@ def _build(members: dict[str, HjsonValue], read_key: ReadKey) -> Config:
         if name is not None:
             problems.attempt(lambda: _KEYS[name](draft, name, value), name)  # noqa: B023
     key_name = "PrivateKeyPath" if draft.values.get("private_key_path") else "PrivateKey"
-    key = problems.attempt(lambda: _choose_private_key(draft, read_key), key_name)
+    key = problems.attempt(lambda: _choose_private_key(draft, read_key, make_key), key_name)
     problems.raise_any()
     assert key is not None
     return Config(
@@ -348,12 +350,12 @@ def _build(members: dict[str, HjsonValue], read_key: ReadKey) -> Config:
     )
 
 
-def _choose_private_key(draft: _Draft, read_key: ReadKey) -> PrivateKey:
+def _choose_private_key(draft: _Draft, read_key: ReadKey, make_key: Callable[[], PrivateKey]) -> PrivateKey:
     path = draft.values.get("private_key_path")
     if path:
         return read_key(path)
     if draft.private_key is None:
-        return PrivateKey.generate()
+        return make_key()
     try:
         return PrivateKey.from_bytes(draft.private_key)
     except ValueError as error:
