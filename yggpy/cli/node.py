@@ -33,6 +33,7 @@ def _flags() -> FlagSet:
     flags.add("useconffile", "", "read the configuration (HJSON or JSON) from this file")
     flags.add("autoconf", False, "run with defaults and a random key, without a configuration")
     flags.add("normaliseconf", False, f"{with_config} print the configuration with all defaults filled in")
+    flags.add("checkconf", False, f"{with_config} list all problems of the configuration, and start nothing")
     flags.add("exportkey", False, f"{with_config} print the private key in PEM format")
     flags.add("json", False, "print the configuration of -genconf or -normaliseconf as JSON, not HJSON")
     flags.add("address", False, f"{with_config} print the IPv6 address")
@@ -78,6 +79,8 @@ def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
     from yggpy.config import Config
 
     source = _source(parsed)
+    if parsed.enabled("checkconf"):
+        return _check(source)
     if source is not None:
         config = source.load()
     elif parsed.enabled("autoconf"):
@@ -95,6 +98,18 @@ def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
     if _answer(config, parsed):
         return 0
     return _serve(config, source, parsed)
+
+
+def _check(source: ConfigSource | None) -> int:
+    """Print all that is wrong with a configuration."""
+    from yggpy.cli.checkconf import check_source
+
+    if source is None:
+        _complain("-checkconf needs a configuration: give -useconf or -useconffile as well")
+        return 1
+    report, good = check_source(source)
+    _print(report)
+    return 0 if good else 1
 
 
 def _answer(config: Config, parsed: ParsedFlags) -> bool:
