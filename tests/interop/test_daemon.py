@@ -279,3 +279,31 @@ def test_discovery_after_a_reload(lab: Lab) -> None:
     write_config(ours, MulticastInterfaces=[entry])
     reload_by_signal(ours)
     until(lambda: len(uptimes(ours)) == 1, "the neighbour again")
+
+
+def test_peers_that_are_kept(lab: Lab) -> None:
+    """The real control program keeps a peer over a restart; without the right to do so there is a clear error."""
+    ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")
+    uri = theirs.listen("tls")
+    lab.start()
+
+    def ctl(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command: list[str | Path] = [lab.programs[GO].ctl, f"-endpoint=unix://{ours.admin_path}", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT)
+
+    done = ctl("addPeer", f"uri={uri}", "persist=true")
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout
+    assert json.loads(ours.config_path.read_text())["Peers"] == [uri]
+    ours.config["Peers"] = [uri]
+    lab.folder.chmod(0o755)
+    ours.config_path.chmod(0o644)
+    ours.flags = ("-user", "nobody")
+    ours.restart()
+    until(lambda: len(uptimes(ours)) == 1, "the link after a restart")
+    done = ctl("removePeer", f"uri={uri}", "persist=true")
+    assert done.returncode == 1
+    assert f"cannot change {ours.config_path}: Permission denied (the node runs as user 65534" in done.stdout
+    assert len(uptimes(ours)) == 1
+    assert ours.admin("reload")["changes"] == []
+    assert ctl("removePeer", f"uri={uri}").returncode == 0
+    until(lambda: uptimes(ours) == {}, "the end of the link")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from yggpy.admin.commands import CommandRegistry
+from yggpy.admin.commands import Arguments, Command, CommandRegistry
+from yggpy.admin.jsontext import EncodableJson
 from yggpy.admin.protocol import Request
 from yggpy.admin.upkeep import add_upkeep
 from yggpy.cli.configfile import ConfigSource
@@ -140,7 +141,11 @@ async def test_a_signal_for_a_bad_file_is_only_logged(tmp_path: Path, caplog: py
 async def test_the_admin_command(tmp_path: Path) -> None:
     path = tmp_path / "x.conf"
     path.write_text("Peers: []")
-    commands = CommandRegistry()
+
+    async def nothing(arguments: Arguments) -> EncodableJson:
+        return {}
+
+    commands = CommandRegistry(Command(name, "", nothing, ("uri", "interface")) for name in ("addPeer", "removePeer"))
     add_upkeep(commands, reloader(FakeNode(), path))
     answer = json.loads(await commands.answer(Request("RELOAD")))
     assert answer["response"] == {"changes": ["peer x added"], "warnings": ["IfName has changed"]}

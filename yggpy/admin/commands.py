@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from functools import cmp_to_key
 from typing import Protocol, TypeAlias
 
@@ -102,6 +103,8 @@ class Command:
     description: str
     handler: Handler
     fields: tuple[str, ...] = ()
+    unlisted_fields: tuple[str, ...] = dataclass_field(default=(), kw_only=True)
+    """Further ones, which ``list`` does not show."""
     request_type: str | None = "admin.Request"
 
 
@@ -122,6 +125,14 @@ class CommandRegistry:
             raise ValueError(f"admin command {command.name} exists already")
         self._commands[name] = command
 
+    def get(self, name: str) -> Command:
+        """Return the command ``name``. Raises ``KeyError``."""
+        return self._commands[name.lower()]
+
+    def replace(self, command: Command) -> None:
+        """Put ``command`` in the place of the one with its name."""
+        self._commands[command.name.lower()] = command
+
     async def answer(self, request: Request) -> bytes:
         """Carry out ``request`` and return the answer to be sent. Raises nothing but ``CancelledError``."""
         if not request.name:
@@ -133,7 +144,9 @@ class CommandRegistry:
         try:
             arguments: Arguments = {}
             if command.request_type is not None:
-                arguments = read_arguments(request.arguments, command.fields, command.request_type)
+                arguments = read_arguments(
+                    request.arguments, (*command.fields, *command.unlisted_fields), command.request_type
+                )
             return success(request, await command.handler(arguments))
         except YggpyError as error:
             return failure(request, str(error))

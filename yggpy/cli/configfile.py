@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from typing import BinaryIO
 
 from yggpy.config import MAX_CONFIG_SIZE, Config
@@ -78,6 +81,58 @@ class ConfigSource:
         if not stat.S_ISREG(mode):
             raise ConfigError(f"there is no file to read again: {path} is a pipe, a device or a folder")
 
+    def rewrite(self, edit: Callable[[bytes], bytes]) -> bool:
+        """Put what ``edit`` makes of the file in its place; False if that is the same.
+
+        The file is replaced in one step, with its owner, group and mode; a link to it stays a link. Raises
+        ``ConfigError``; then the file is as it was.
+        """
+        if self.path is None:
+            raise ConfigError("there is no file to write to: the configuration did not come from -useconffile")
+        self.require_file(self.path)
+        data = self.read()
+        try:
+            changed = edit(data)
+        except ConfigError as error:
+            raise ConfigError(f"cannot change {self.path}: {error}") from None
+        if changed == data:
+            return False
+        try:
+            _replace(os.path.realpath(self.path), changed)
+        except OSError as error:
+            hint = ""
+            if isinstance(error, PermissionError):
+                hint = f" (the node runs as user {os.geteuid()}, who must own the file and may write to its folder)"
+            raise ConfigError(f"cannot change {self.path}: {error.strerror or error}{hint}") from None
+        return True
+
     def _cannot_use(self, error: ConfigError) -> ConfigError:
         more = "; -checkconf lists all problems" if len(error.problems) > 1 else ""
         return ConfigError(f"cannot use the configuration from {self.name}: {error}{more}", error.key, error.place)
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Write ``data`` beside ``path`` and then put it in its place. Raises ``OSError``."""
+    folder, name = os.path.split(path)
+    before = os.stat(path)
+    number, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    try:
+        with open(number, "wb") as file:
+            after = os.fstat(number)
+            if (after.st_uid, after.st_gid) != (before.st_uid, before.st_gid):
+                os.fchown(number, before.st_uid, before.st_gid)
+            os.fchmod(number, stat.S_IMODE(before.st_mode))
+            file.write(data)
+            file.flush()
+            os.fsync(number)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    with suppress(OSError):  # the name is safe on disk a little later, then
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
