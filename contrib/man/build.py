@@ -42,7 +42,7 @@ def _item(flag: Any) -> str:
 
 def _text(words: str) -> str:
     """Return running text so that troff takes it as it is."""
-    escaped = words.replace("\\", "\\e").replace(" -", " \\-")
+    escaped = " ".join(words.split()).replace("\\", "\\e").replace(" -", " \\-")
     return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
 
 

@@ -147,7 +147,8 @@ def shortcomings(config: Config, config_file: str | None) -> list[str]:
 
 
 def _listening_ports(config: Config) -> Iterator[int]:
-    from yggpy.links.uri import LinkUri, split_host_port
+    from yggpy.links.uri import LinkUri
+    from yggpy.links.url import split_host_port
 
     for uri in config.listen:
         with contextlib.suppress(PeerUriError, ValueError):
