@@ -27,7 +27,7 @@ from yggpy.datapath.choice import choose_datapath
 from yggpy.errors import ConfigError, PeerUriError
 from yggpy.firewall import Ruleset
 from yggpy.firewall.flows import MAX_FLOWS
-from yggpy.inbox import Inbox, NodeClosedError
+from yggpy.inbox import RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LIMIT, Inbox, NodeClosedError
 from yggpy.links.manager import (
     AlreadyConfiguredError,
     EstablishedLink,
@@ -53,7 +53,7 @@ from yggpy.wire.session import MAX_MESSAGE
 if TYPE_CHECKING:
     from yggpy.multicast.service import MulticastService
 
-__all__ = ["MAX_DATAGRAM", "Node", "NodeClosedError"]
+__all__ = ["MAX_DATAGRAM", "RECEIVE_QUEUE_BYTES", "RECEIVE_QUEUE_LIMIT", "Node", "NodeClosedError"]
 
 MAX_DATAGRAM = MAX_MESSAGE - 1
 """Longest datagram that ``Node.send`` takes, in bytes (one byte of each message is its type)."""

@@ -17,7 +17,7 @@ All other keys need a restart, and are named in a warning.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol
 
 from yggpy.config import Config, MulticastInterface
@@ -31,14 +31,27 @@ from yggpy.multicast.model import interface_rules
 
 __all__ = ["Changes", "ReloadReport", "ReloadableNode", "check_config", "compare", "go_over"]
 
+_FOLLOWED = frozenset(
+    (
+        "peers",
+        "interface_peers",
+        "listen",
+        "allowed_public_keys",
+        "multicast_interfaces",
+        "node_info",
+        "node_info_privacy",
+        "log_lookups",
+    )
+)
+_NO_KEYS = frozenset(("private_key_path", "null_keys", "unknown_keys"))
+"""Attributes that say how something was written, not what."""
+_SPELT_OTHERWISE = {"if_mtu": "IfMTU"}
 FIXED = {
-    "PrivateKey": "private_key",
-    "AdminListen": "admin_listen",
-    "GroupPassword": "group_password",
-    "IfName": "if_name",
-    "IfMTU": "if_mtu",
+    _SPELT_OTHERWISE.get(attribute.name, attribute.name.title().replace("_", "")): attribute.name
+    for attribute in fields(Config)
+    if attribute.name not in _FOLLOWED | _NO_KEYS
 }
-"""Keys that need a restart, and their attributes."""
+"""Keys that need a restart, and their attributes: all that nobody has taught to follow."""
 
 Peering = tuple[str, str]
 """URI and source interface."""

@@ -38,9 +38,17 @@ def identities(pid: int) -> set[tuple[str, ...]]:
     return found
 
 
+@pytest.fixture
+def own_ways(lab: Lab) -> None:
+    """For tests of what the Go node does not do, or does otherwise."""
+    if lab.rehearsing:
+        pytest.skip("the Go node cannot take this part")
+
+
 # -- -user ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("own_ways")
 @pytest.mark.parametrize("user", ["nobody", "65534:1"])
 def test_a_node_that_gave_up_root_goes_on(lab: Lab, user: str) -> None:
     ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")
@@ -69,6 +77,7 @@ def test_a_node_that_gave_up_root_goes_on(lab: Lab, user: str) -> None:
     assert "ygg0" not in ours.space.ip("link", "show")
 
 
+@pytest.mark.usefixtures("own_ways")
 @pytest.mark.parametrize("user", ["#nobody", ":0", "0:"])
 def test_a_user_who_does_not_exist(lab: Lab, user: str) -> None:
     for kind, code in ((OURS, 1), (GO, 2)):
@@ -83,6 +92,7 @@ def test_a_user_who_does_not_exist(lab: Lab, user: str) -> None:
 # -- readiness -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("own_ways")
 def test_readiness_is_told(lab: Lab) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(lab.folder / "notify"))
@@ -189,6 +199,7 @@ def uptimes(node: MeshNode) -> dict[str, float]:
     return {peer["key"]: peer["uptime"] for peer in node.peers_up()}
 
 
+@pytest.mark.usefixtures("own_ways")
 @pytest.mark.parametrize("by", ["signal", "admin"])
 def test_a_reload_changes_what_the_file_changed(lab: Lab, by: str) -> None:
     ours = lab.node(OURS, name="ours", NodeInfo={"name": "before"})
@@ -240,6 +251,7 @@ def test_a_reload_changes_what_the_file_changed(lab: Lab, by: str) -> None:
     until(lambda: uptimes(ours).keys() == {keys[stays], keys[comes], keys[incoming]}, "only allowed keys")
 
 
+@pytest.mark.usefixtures("own_ways")
 def test_a_bad_file_changes_nothing(lab: Lab) -> None:
     ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")
     ours.dial(theirs.listen("tls"))
@@ -258,6 +270,7 @@ def test_a_bad_file_changes_nothing(lab: Lab) -> None:
     assert len(uptimes(ours)) == 1
 
 
+@pytest.mark.usefixtures("own_ways")
 def test_discovery_after_a_reload(lab: Lab) -> None:
     ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")
     entry = {"Regex": "eth0", "Beacon": True, "Listen": True}
@@ -281,6 +294,7 @@ def test_discovery_after_a_reload(lab: Lab) -> None:
     until(lambda: len(uptimes(ours)) == 1, "the neighbour again")
 
 
+@pytest.mark.usefixtures("own_ways")
 def test_peers_that_are_kept(lab: Lab) -> None:
     """The real control program keeps a peer over a restart; without the right to do so there is a clear error."""
     ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")

@@ -15,7 +15,7 @@ from yggpy import testing
 from yggpy.config import Config, MulticastInterface
 from yggpy.errors import ConfigError
 from yggpy.node import Node, NodeClosedError
-from yggpy.reload import Changes, check_config, compare
+from yggpy.reload import FIXED, Changes, check_config, compare
 
 WAIT = 10.0
 
@@ -85,6 +85,11 @@ def test_what_needs_a_restart() -> None:
     new = {"group_password": "x", "if_name": "y", "if_mtu": 1280, "admin_listen": "z"}
     assert difference({}, new).fixed == ("AdminListen", "GroupPassword", "IfName", "IfMTU")
     assert compare(config(), config()).fixed == ("PrivateKey",)
+
+
+def test_every_key_follows_or_is_named() -> None:
+    assert set(FIXED) >= {"PrivateKey", "AdminListen", "GroupPassword", "IfName", "IfMTU"}
+    assert not set(FIXED) & {"Peers", "NullKeys", "UnknownKeys", "PrivateKeyPath"}
 
 
 def entries(*settings: dict[str, Any]) -> list[MulticastInterface]:
