@@ -9,6 +9,7 @@ is touched, so a configuration with a mistake changes nothing at all. What chang
 * ``AllowedPublicKeys``: links that came in from other keys are closed.
 * ``MulticastInterfaces``: discovery begins anew. Links with neighbours stay where the new entries would make the same
   ones.
+* ``Firewall``: its rules; flows that it knows go on.
 * ``NodeInfo``, ``NodeInfoPrivacy``, ``LogLookups``.
 
 All other keys need a restart, and are named in a warning.
@@ -24,6 +25,7 @@ from yggpy.config import Config, MulticastInterface
 from yggpy.config.problems import Problems
 from yggpy.core import Core
 from yggpy.errors import ConfigError, PeerUriError
+from yggpy.firewall import Ruleset
 from yggpy.links.manager import AlreadyConfiguredError, LinkManager, NotConfiguredError
 from yggpy.links.transports import parse_listener, parse_peering
 from yggpy.links.uri import LinkUri
@@ -41,6 +43,7 @@ _FOLLOWED = frozenset(
         "node_info",
         "node_info_privacy",
         "log_lookups",
+        "firewall",
     )
 )
 _NO_KEYS = frozenset(("private_key_path", "null_keys", "unknown_keys"))
@@ -82,6 +85,8 @@ class Changes:
     """Whether links with neighbours on this interface are not what the new ``multicast`` would make."""
     node_info: bytes | None = None
     log_lookups: bool | None = None
+    firewall: bool = False
+    """Whether the packet filter has changed; what it is then may be None, too."""
     fixed: tuple[str, ...] = ()
     """Keys that differ and need a restart."""
 
@@ -98,6 +103,7 @@ class ReloadableNode(Protocol):
     def listening_on(self, uri: str) -> bool: ...
     async def listen(self, uri: str) -> bool: ...
     def stop_listening(self, uri: str) -> None: ...
+    def set_firewall(self, rules: Ruleset | None) -> None: ...
     async def restart_multicast(self) -> None: ...
 
 
@@ -144,6 +150,7 @@ def compare(old: Config, new: Config) -> Changes:
         neighbour_unwanted=_judge_of_neighbours(old.multicast_interfaces, new.multicast_interfaces),
         node_info=info if info != old.public_node_info() else None,
         log_lookups=new.log_lookups if new.log_lookups != old.log_lookups else None,
+        firewall=new.firewall != old.firewall,
         fixed=tuple(key for key, attribute in FIXED.items() if getattr(new, attribute) != getattr(old, attribute)),
     )
 
@@ -201,6 +208,9 @@ async def go_over(node: ReloadableNode, new: Config) -> ReloadReport:
     if changes.node_info is not None:
         node.core.introspection.node_info = changes.node_info
         done.append("NodeInfo changed")
+    if changes.firewall:
+        node.set_firewall(node.config.firewall_rules())
+        done.append("Firewall changed")
     if changes.log_lookups is not None:
         done.append(f"LogLookups is {str(changes.log_lookups).lower()} now")
     return ReloadReport(tuple(done), tuple(warnings))

@@ -239,6 +239,20 @@ async def test_links_of_keys_that_are_not_allowed_any_more_are_closed(caplog: py
         await until(lambda: sum(link.up for link in server.links.links()) == 2)
 
 
+async def test_the_firewall_follows() -> None:
+    async with Node(config()) as node:
+        assert node.status_firewall() is None
+        strict = Config.from_bytes(
+            b'{"Firewall": {"Rules": [{"Name": "web", "Ports": 80, "Protocol": "tcp"}]}}'
+        ).firewall
+        assert (await node.reload(replace(node.config, firewall=strict))).changes == ("Firewall changed",)
+        status = node.status_firewall()
+        assert status is not None and "web" in str(status)
+        assert (await node.reload(node.config)).changes == ()
+        assert (await node.reload(replace(node.config, firewall=None))).changes == ("Firewall changed",)
+        assert node.status_firewall() is None
+
+
 async def test_a_bad_configuration_changes_nothing() -> None:
     async with Node(config(peers=["tcp://127.0.0.1:1"])) as node:
         before = node.config
