@@ -1,7 +1,7 @@
 """Makes the manual pages: ``NAME.1`` of ``NAME.1.in`` and the program's flags, with the texts that ``-help`` prints.
 
-``python contrib/man/build.py`` writes them, with ``--check`` it only tells which are out of date. In a template the line
-``@FLAGS@`` stands for the list of flags.
+``python contrib/man/build.py`` writes them, with ``--check`` it only tells which are out of date. In a template
+the line ``@FLAGS@`` stands for the list of flags.
 """
 
 from __future__ import annotations
