@@ -16,6 +16,17 @@ class YggpyError(Exception):
 class ConfigError(YggpyError, ValueError):
     """The configuration cannot be used; the message says which key of it, and why."""
 
+    def __init__(self, message: str, key: str = "", place: tuple[int, int] | None = None) -> None:
+        """``key``: which one, such as ``Peers[2]``, if it is one; ``place``: line and column, if known, from 1."""
+        super().__init__(message)
+        self.key = key
+        self.place = place
+
+    @property
+    def problems(self) -> tuple[ConfigError, ...]:
+        """All that is wrong, one by one."""
+        return (self,)
+
 
 class PeerUriError(YggpyError, ValueError):
     """A peering or listening URI cannot be used; the message is the one that yggdrasil-go gives."""

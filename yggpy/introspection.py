@@ -55,7 +55,8 @@ class Introspection:
 
     def __init__(self, facts: RoutingFacts, node_info: bytes) -> None:
         self._facts = facts
-        self._node_info = node_info
+        self.node_info = node_info
+        """What whoever asks for it gets; may be changed at any time."""
         self._answers = PerSecond(MAX_ANSWERS_PER_SECOND)
         self.questions = Questions()
 
@@ -68,7 +69,7 @@ class Introspection:
         answer: NodeInfoResponse | DebugMessage | None = None
         match question:
             case NodeInfoRequest():
-                answer = NodeInfoResponse(self._node_info)
+                answer = NodeInfoResponse(self.node_info)
             case DebugMessage(code=DebugCode.GET_SELF_REQUEST):
                 facts = self._facts
                 answer = DebugMessage(DebugCode.GET_SELF_RESPONSE, encode_self(facts.public_key, facts.routing_entries))

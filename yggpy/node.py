@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from yggpy.address import Address
 from yggpy.clock import Scheduler, SystemClock, TimerHandle
@@ -25,37 +24,29 @@ from yggpy.config import Config
 from yggpy.core import Core, DatapathFactory
 from yggpy.datapath.base import ByteStream, CloseReason, Datapath, LinkEnd
 from yggpy.datapath.choice import choose_datapath
-from yggpy.errors import ConfigError, PeerUriError, YggpyError
+from yggpy.errors import ConfigError, PeerUriError
 from yggpy.events.hub import EventHub, Subscription
 from yggpy.events.model import TunDown, TunUp
 from yggpy.firewall import Ruleset
+from yggpy.inbox import RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LIMIT, Inbox, NodeClosedError
 from yggpy.inspection import Inspectable, LinkRates
-from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager
+from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, Listener
 from yggpy.lookups import LookupLog
+from yggpy.reload import ReloadReport, go_over
 from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
 from yggpy.wire.session import MAX_MESSAGE
 
 if TYPE_CHECKING:
     from yggpy.multicast.service import MulticastService
 
-__all__ = ["MAX_DATAGRAM", "Node", "NodeClosedError"]
+__all__ = ["MAX_DATAGRAM", "RECEIVE_QUEUE_BYTES", "RECEIVE_QUEUE_LIMIT", "Node", "NodeClosedError"]
 
 MAX_DATAGRAM = MAX_MESSAGE - 1
 """Longest datagram that ``Node.send`` takes, in bytes (one byte of each message is its type)."""
-RECEIVE_QUEUE_LIMIT = 1024
-"""Datagrams, and IPv6 packets, that may wait for ``receive``; when full, newly arrived ones are dropped."""
-RECEIVE_QUEUE_BYTES = 8 << 20
-"""Bytes of all those datagrams, and of all those packets. Same policy."""
 SEND_BATCH = 32
 """Datagrams or packets sent before the event loop gets its turn, however busy the sender is."""
 RATE_INTERVAL = 1.0
 """Seconds over which ``getPeers`` measures rates."""
-
-_T = TypeVar("_T")
-
-
-class NodeClosedError(YggpyError):
-    """The node was closed while something was awaited from it."""
 
 
 class LoopScheduler:
@@ -73,56 +64,6 @@ class LoopScheduler:
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Run ``callback()`` in the loop's next turn."""
         self._loop.call_soon(callback)
-
-
-class _Inbox(Generic[_T]):
-    """A bounded queue whose readers are told when the node closes."""
-
-    def __init__(self) -> None:
-        self._items: deque[tuple[_T, int]] = deque()
-        self._bytes = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
-        self._closed = False
-        self.dropped = 0
-
-    def put(self, item: _T, size: int) -> None:
-        """Add an item of ``size`` bytes, if there is room."""
-        if len(self._items) >= RECEIVE_QUEUE_LIMIT or self._bytes + size > RECEIVE_QUEUE_BYTES:
-            self.dropped += 1
-            return
-        self._items.append((item, size))
-        self._bytes += size
-        self._wake()
-
-    async def get(self) -> _T:
-        while not self._items:
-            if self._closed:
-                raise NodeClosedError("the node is closed")
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if waiter in self._waiters:
-                    self._waiters.remove(waiter)
-                else:
-                    self._wake()  # what came for this reader is for the next one
-                raise
-        item, size = self._items.popleft()
-        self._bytes -= size
-        return item
-
-    def close(self) -> None:
-        self._closed = True
-        while self._waiters:
-            self._wake()
-
-    def _wake(self) -> None:
-        while self._waiters:
-            waiter = self._waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
 
 
 class Node(Inspectable):
@@ -155,9 +96,10 @@ class Node(Inspectable):
         self._rates = LinkRates()
         self._lookups = LookupLog() if config.log_lookups else None
         self._rate_timer: TimerHandle | None = None
-        self._listen_addresses: list[str] = []
-        self._datagrams: _Inbox[tuple[bytes, bytes]] = _Inbox()
-        self._packets: _Inbox[bytes] = _Inbox()
+        self._listeners: dict[str, Listener] = {}  # by the URI in the configuration
+        self._reloading = asyncio.Lock()
+        self._datagrams: Inbox[tuple[bytes, bytes]] = Inbox()
+        self._packets: Inbox[bytes] = Inbox()
         self._sent_in_turn = 0
         self._rule_names: tuple[str, ...] = ()
         self._closed = False
@@ -228,8 +170,7 @@ class Node(Inspectable):
         self._core.start()
         self._rate_timer = self._scheduler.call_later(RATE_INTERVAL, self._measure_rates)
         for uri in config.listen:
-            await self._listen(uri)
-            self._check_open()
+            await self.listen(uri)
         for interface, uris in (("", config.peers), *config.interface_peers.items()):
             for uri in uris:
                 self._add_configured_peer(uri, interface)
@@ -259,16 +200,39 @@ class Node(Inspectable):
         if self._closed:
             raise NodeClosedError("the node is closed")
 
-    async def _listen(self, uri: str) -> None:
-        assert self._links is not None
+    async def listen(self, uri: str) -> bool:
+        """Open a listener. Whether that worked; if not, the log says why. Raises ``NodeClosedError``."""
         try:
-            listener = await self._links.listen(uri)
+            self._listeners[uri] = await self.links.listen(uri)
         except PeerUriError as error:
             self._log.error('Invalid listener URI "%s" specified, ignoring: %s', uri, error)
         except OSError as error:
             self._log.error('Failed to start listener "%s": %s', uri, error)
-        else:
-            self._listen_addresses.append(listener.address)
+        self._check_open()
+        return self.listening_on(uri)
+
+    def listening_on(self, uri: str) -> bool:
+        """Whether the listener that was asked for by ``uri`` is open."""
+        return uri in self._listeners
+
+    def stop_listening(self, uri: str) -> None:
+        """Close the listener that was asked for by ``uri``; links that came in by it stay."""
+        self._listeners.pop(uri).close()
+
+    async def reload(self, config: Config) -> ReloadReport:
+        """Become what ``config`` says, without harm to what stays the same; ``yggpy.reload`` tells how far that goes.
+
+        Raises ``ConfigError`` when there is anything wrong with it; then nothing has changed.
+        """
+        async with self._reloading:
+            self._check_open()
+            return await go_over(self, config)
+
+    async def restart_multicast(self) -> None:
+        """Let discovery begin anew with ``config.multicast_interfaces``. Links that came about stay."""
+        if self._multicast is not None:
+            await self._multicast.close()
+            self.start_multicast()
 
     def _add_configured_peer(self, uri: str, interface: str) -> None:
         assert self._links is not None
@@ -371,7 +335,7 @@ class Node(Inspectable):
     @property
     def listen_addresses(self) -> list[str]:
         """URIs of the configured listeners that are up, with the port that they really got."""
-        return list(self._listen_addresses)
+        return [listener.address for listener in self._listeners.values()]
 
     async def add_peer(self, uri: str, interface: str = "") -> None:
         """Dial ``uri`` and keep dialling it. Raises ``PeerUriError``; says nothing about the connection itself."""
@@ -445,6 +409,10 @@ class Node(Inspectable):
     def datagram_received(self, source: bytes, data: bytes) -> None:
         """Keep a datagram for ``receive``."""
         self._datagrams.put((source, data), len(data))
+
+    def record_lookups(self, on: bool) -> None:
+        """Keep a record of path look-ups from now on, or forget it (``LogLookups``)."""
+        self._lookups = (self._lookups or LookupLog()) if on else None
 
     def lookup_seen(self, source: bytes, path: tuple[int, ...]) -> None:
         """Record a path look-up, if the configuration asks for it."""

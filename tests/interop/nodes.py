@@ -87,7 +87,11 @@ class MeshNode:
             "IfName": "ygg0",
             **settings,
         }
-        self._config_path = folder / f"{label}.json"
+        self.config_path = folder / f"{label}.json"
+        self.wrapper: Sequence[str | Path] = ()
+        """What starts the node's program, given that as its last arguments; it must become the program (exec)."""
+        self.flags: Sequence[str | Path] = ()
+        """Further flags for the node's program."""
         self._process: subprocess.Popen[bytes] | None = None
         self._address = ""
 
@@ -118,6 +122,11 @@ class MeshNode:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """What the process ended with; None while it lives, negative after a signal."""
+        return None if self._process is None else self._process.poll()
+
+    @property
     def pid(self) -> int:
         """The daemon's process id."""
         if self._process is None:
@@ -128,9 +137,10 @@ class MeshNode:
         """Start the process; :meth:`wait_ready` waits for it."""
         if self.running:
             raise NodeFailedError(f"{self.label} runs already")
-        self._config_path.write_text(json.dumps(self.config), encoding="utf-8")
+        self.config_path.write_text(json.dumps(self.config), encoding="utf-8")
         with open(self.log_path, "ab") as log:
-            self._process = self.space.popen([*self.command(), "-useconffile", self._config_path], output=log)
+            command = [*self.wrapper, *self.command(), *self.flags, "-useconffile", self.config_path]
+            self._process = self.space.popen(command, output=log)
 
     def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
         """Wait until the admin socket answers. Raises :class:`NodeFailedError`."""

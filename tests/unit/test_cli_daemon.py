@@ -10,14 +10,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
 from yggpy.address import Address, Subnet
 from yggpy.cli import daemon
-from yggpy.cli.daemon import run_daemon
+from yggpy.cli.configfile import ConfigSource
+from yggpy.cli.daemon import DaemonOptions, run_daemon
+from yggpy.cli.privileges import Identity, PrivilegeError
 from yggpy.config import Config
 from yggpy.errors import YggpyError
+from yggpy.reload import ReloadReport
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -41,6 +45,8 @@ class Part:
         self.public_key = bytes(32)
         self.address = Address.for_key(self.public_key)
         self.subnet = Subnet.for_key(self.public_key)
+        self.config = Config()
+        self.on_reload = _nothing
 
     async def start(self) -> None:
         self.events.append(f"start {self.name}")
@@ -55,6 +61,11 @@ class Part:
     def start_tun(self) -> None:
         self.events.append("start tun")
 
+    async def reload(self, config: Config) -> ReloadReport:
+        self.events.append("reload")
+        await self.on_reload()
+        return ReloadReport((), ())
+
     async def close(self) -> None:
         self.events.append(f"close {self.name}")
         await self.on_close()
@@ -66,7 +77,7 @@ def run(
     node_start: Hook = _nothing,
     node_close: Hook = _nothing,
     admin_start: Hook = _stop_me,
-    notify_fd: int = -1,
+    options: DaemonOptions | None = None,
 ) -> list[str]:
     """Run a daemon; return what happened. By default it is stopped as soon as it is ready."""
     events: list[str] = []
@@ -74,9 +85,9 @@ def run(
         config or Config(),
         logging.getLogger("yggpy"),
         lambda error: events.append(f"{type(error).__name__}: {error}"),
-        notify_fd=notify_fd,
+        options or DaemonOptions(),
         make_node=lambda config, logger: Part("node", events, node_start, node_close),
-        make_admin=lambda node, uri, logger: Part(f"admin {uri}", events, admin_start),
+        make_admin=lambda node, uri, logger, reloader: Part(f"admin {uri}", events, admin_start),
     )
     assert code == (1 if any("Error" in event for event in events) else 0)
     return events
@@ -127,9 +138,18 @@ def test_a_bad_configuration_is_found_before_the_node_is_made() -> None:
     assert event.startswith("ConfigError: AllowedPublicKeys")
 
 
+def test_unknown_keys_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    run(Config.from_bytes(b"Peerz: []\nMulticastInterfaces: [{Prot: 1}]"))
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [
+        'Configuration, line 1: unknown key "Peerz" is ignored; did you mean "Peers"?',
+        'Configuration, line 2: unknown key "MulticastInterfaces[0].Prot" is ignored; did you mean "Port"?',
+    ]
+
+
 def test_readiness_is_told_by_a_newline() -> None:
     read_end, write_end = os.pipe()
-    run(notify_fd=write_end)
+    run(options=DaemonOptions(notify_fd=write_end))
     with open(read_end, "rb") as file:
         assert file.read() == b"\n"  # reads to the end: the descriptor was closed
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -137,8 +157,36 @@ def test_readiness_is_told_by_a_newline() -> None:
 
 
 def test_a_bad_notify_descriptor_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
-    assert "close node" in run(notify_fd=987654)
+    assert "close node" in run(options=DaemonOptions(notify_fd=987654))
     assert "Cannot tell -notifyfd 987654 that the node is ready: Bad file descriptor" in caplog.messages
+
+
+def test_root_is_given_up_when_all_is_there_and_before_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    assumed: list[str] = []
+
+    def assume(self: Identity, admin_listen: str) -> None:
+        with pytest.raises(BlockingIOError):
+            os.read(read_end, 1)
+        assumed.append(f"{self.name} {admin_listen}")
+
+    monkeypatch.setattr(Identity, "assume", assume)
+    options = DaemonOptions(notify_fd=write_end, user=Identity("nobody", 65534, 65534))
+    events = run(Config(admin_listen="x"), options=options)
+    assert events[3] == "start tun" and events[-1] == "close node"
+    assert assumed == ["nobody x"]
+    assert os.read(read_end, 2) == b"\n"
+    os.close(read_end)
+
+
+def test_a_node_that_cannot_give_up_root_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Identity, admin_listen: str) -> None:
+        raise PrivilegeError("no")
+
+    monkeypatch.setattr(Identity, "assume", refuse)
+    events = run(Config(), options=DaemonOptions(user=Identity("nobody", 65534, 65534)))
+    assert events[-3:-1] == ["PrivilegeError: no", f"close admin {Config().admin_listen}"]
 
 
 def test_what_no_task_expected_is_logged_and_the_node_goes_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -229,6 +277,34 @@ def test_a_stop_that_takes_too_long_is_given_up(
     assert codes == [code]
 
 
+def test_sighup_reloads_the_file_and_tells_what_came_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "yggpy")
+    path = tmp_path / "x.conf"
+    path.write_text("IfName: none\nPeerz: []")
+
+    async def hang_up() -> None:
+        asyncio.get_running_loop().call_later(0.01, os.kill, os.getpid(), signal.SIGHUP)
+        asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGTERM)
+
+    events = run(admin_start=hang_up, options=DaemonOptions(source=ConfigSource(str(path))))
+    assert events.count("reload") == 1
+    assert "Configuration reloaded; nothing has changed" in caplog.messages
+    assert any('unknown key "Peerz"' in line for line in caplog.messages)
+
+
+def test_sighup_before_the_node_is_up_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "yggpy")
+
+    async def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        while not caplog.messages[-1].startswith("SIGHUP"):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    assert "reload" not in run(node_start=hang_up)
+    assert "SIGHUP ignored: the node is still starting, or stopping already" in caplog.messages
+
+
 def test_the_daemon_module_does_not_load_the_node() -> None:
-    code = "import sys, yggpy.cli.daemon; assert not {'yggpy.node', 'yggpy.admin.server'} & set(sys.modules)"
+    rooms = "{'yggpy.node', 'yggpy.reload', 'yggpy.admin.server'}"
+    code = f"import sys, yggpy.cli.daemon; assert not {rooms} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

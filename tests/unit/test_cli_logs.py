@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 from collections.abc import Iterator
@@ -88,6 +89,15 @@ def test_a_file_is_appended_to(tmp_path: Path, capsys: pytest.CaptureFixture[str
     configure_logging("stdout", "info", "prog")
     assert re.fullmatch(r"before\n.{19} é\n", path.read_text(encoding="utf-8"))
     assert capsys.readouterr().out == ""
+
+
+def test_a_new_file_has_gos_mode(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        configure_logging(str(tmp_path / "log"), "info", "prog")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("target", ["/nonexistent/log", "syslog", "a\0b"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from yggpy.cli import node
+from yggpy.cli.configfile import ConfigSource
 from yggpy.cli.node import main
 from yggpy.config import Config
 from yggpy.version import build_version
@@ -79,7 +79,8 @@ def named(vectors: list[dict[str, Any]]) -> pytest.MarkDecorator:
 
 
 def flag_names(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("  -")]
+    """Return the flags in a usage text, without those that Go's node has not."""
+    return [line for line in text.splitlines() if line.startswith("  -") and line != "  -checkconf"]
 
 
 def without_comments(text: str) -> str:
@@ -210,10 +211,75 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert (result.returncode, result.stderr) == (1, b"")
 
 
-def test_user_is_refused_for_now(run: Run) -> None:
-    result = run("-useconf", "-user", "nobody", stdin="IfName: none")
+BAD_CONFIG = """{
+  Peers: [
+    "nonsense://a:1"
+    "tls://a:1?key=zz"
+  ]
+  Peerz: []
+  Listen: [ "socks://a:1" ]
+  AllowedPublicKeys: [ "zz" ]
+  MulticastInterfaces: [ { Regex: "(", Prot: 1 } ]
+  IfName: abcdefghijklmnopq
+  IfMTU: 100
+  AdminListen: tcp://x
+}"""
+
+
+def test_checkconf_lists_all_problems_with_their_places(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "x.conf"
+    path.write_text(BAD_CONFIG)
+    result = run("-checkconf", "-useconffile", str(path))
+    assert (result.code, result.err) == (1, "")
+    lines = [line.removeprefix(f"{path}:") for line in result.out.splitlines()]
+    assert lines[:3] == [
+        '3:5: Peers[0]: cannot use "nonsense://a:1": link schema unknown',
+        '4:5: Peers[1]: cannot use "tls://a:1?key=zz": pinned public key is invalid',
+        '6:3: warning: unknown key "Peerz" is ignored; did you mean "Peers"?',
+    ]
+    assert [line[: line.index(": ")] for line in lines[3:-1]] == [
+        "7:13",
+        "8:24",
+        "9:28",
+        "9:40",
+        "10:3",
+        "11:3",
+        "12:3",
+    ]
+    assert lines[-1] == " 7 problems, 3 warnings"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("", 0, "standard input: no problems, no warnings"),
+        ("Peerz: []", 0, "standard input: no problems, 1 warning"),
+        ("Peers: [", 1, "standard input:1:9: syntax error at line 1, column 9"),
+        ("Peers: 1\nListen: 1", 1, "standard input:2:1: Listen must be a list of strings, not a number"),
+        ("PrivateKey: 00", 1, "standard input:1:1: PrivateKey: "),
+        ("\nPrivateKeyPath: /nonexistent/key", 1, "standard input:2:1: PrivateKeyPath: cannot read"),
+        ("AdminListen: none\nIfName: none\n", 0, "no problems"),
+        ("AdminListen: unix://", 1, "standard input:1:1: AdminListen: "),
+    ],
+)
+def test_checkconf_of_standard_input(text: str, code: int, said: str, run: Run) -> None:
+    result = run("-useconf", "-checkconf", stdin=text)
+    assert (result.code, result.err) == (code, "")
+    assert said in result.out
+
+
+def test_checkconf_has_a_limit_and_a_configuration(run: Run) -> None:
+    lines = run("-useconf", "-checkconf", stdin="Peers: [" + '"x"\n' * 1000 + "]").out.splitlines()
+    assert lines[-2:] == ["standard input: 800 more are not listed", "standard input: 1000 problems, no warnings"]
+    assert run("-checkconf").code == run("-checkconf", "-autoconf").code == 1
+    assert "give -useconf or -useconffile as well" in run("-checkconf").err
+    assert run("-checkconf", "-useconffile", "/nonexistent/x").err.startswith("yggpy-node: cannot read")
+
+
+def test_an_unknown_user_is_refused_before_anything_starts(run: Run) -> None:
+    result = run("-useconf", "-user", "no such user", stdin="IfName: none")
     assert (result.code, result.out) == (1, "")
-    assert re.fullmatch(r"yggpy-node: -user is not supported yet; [^\n]+\n", result.err)
+    assert result.err == ("yggpy-node: -user: unknown user no such user; make the account, or name one that exists\n")
 
 
 def test_an_error_reaches_a_log_that_is_elsewhere(run: Run, tmp_path: Path) -> None:
@@ -242,5 +308,5 @@ def test_an_interrupt_while_reading_is_quiet(run: Run, monkeypatch: pytest.Monke
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(node, "_load", interrupted)
+    monkeypatch.setattr(ConfigSource, "load", interrupted)
     assert run("-useconf") == Result(130, "", "")

@@ -117,3 +117,31 @@ async def test_a_listener_that_cannot_be_had() -> None:
         opening.cancel()
         await asyncio.gather(opening, return_exceptions=True)
         assert node.manager.listeners == []
+
+
+async def test_neighbours_on_unwanted_interfaces_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Side(KEY_A) as dialler, Side(KEY_B) as server:
+        await listening(server, dialler, monkeypatch, b"")
+        plain = await server.manager.listen("tcp://127.0.0.1:0")
+        call = Call(dialler)
+        await until(lambda: bool(dialler.host.links and server.host.links))
+        monkeypatch.undo()  # dial where it says again
+        dialler.manager.add_peer(plain.address)
+        await until(lambda: len(dialler.host.links) == len(server.host.links) == 2)
+        for side in (dialler, server):
+            assert side.manager.drop_neighbours(lambda interface: interface == "wlan0") == []
+        assert dialler.manager.drop_neighbours(lambda interface: interface == "eth0") == ["tls://[fe80::2%25eth0]:1000"]
+        await until(lambda: call.events == ["up", "end"])
+        await until(lambda: len(server.manager.links()) == 1)
+        assert [link.uri for link in dialler.manager.links()] == [plain.address]
+        assert len(server.manager.drop_neighbours(lambda interface: True)) == 0
+
+
+async def test_incoming_neighbours_are_let_go_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Side(KEY_A) as dialler, Side(KEY_B) as server:
+        await listening(server, dialler, monkeypatch, b"")
+        call = Call(dialler)
+        await until(lambda: bool(dialler.host.links and server.host.links))
+        assert len(server.manager.drop_neighbours(lambda interface: True)) == 1
+        await until(lambda: call.events == ["up", "end"])
+        assert server.manager.links() == []

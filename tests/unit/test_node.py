@@ -14,9 +14,11 @@ import pytest
 from yggpy import core, testing
 from yggpy.address import Address
 from yggpy.datapath.pure import PureDatapath
+from yggpy.inbox import RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LIMIT
 from yggpy.inspection import NoAnswerError
 from yggpy.keys import PrivateKey
-from yggpy.node import MAX_DATAGRAM, RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LIMIT, Node, NodeClosedError
+from yggpy.links.manager import LinkManager
+from yggpy.node import MAX_DATAGRAM, Node, NodeClosedError
 from yggpy.questions import Question, QuestionError
 from yggpy.sessions.crypto import seal_box
 from yggpy.sessions.traffic import TrafficState
@@ -230,10 +232,11 @@ async def test_a_node_closed_while_it_starts_opens_nothing_more(monkeypatch: pyt
     opened: list[str] = []
     monkeypatch.setattr(node, "_open_tun", lambda: opened.append("tun"))
 
-    async def listen(uri: str) -> None:
+    async def listen(manager: LinkManager, uri: str) -> None:
         await node.close()
+        raise OSError("closed")
 
-    monkeypatch.setattr(node, "_listen", listen)
+    monkeypatch.setattr(LinkManager, "listen", listen)
     with pytest.raises(NodeClosedError):
         await node.start()
     assert opened == []

@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from functools import cmp_to_key
 from typing import Protocol, TypeAlias
 
@@ -159,6 +160,10 @@ class Command:
     description: str
     handler: Handler
     fields: tuple[str, ...] = ()
+    unlisted_fields: tuple[str, ...] = dataclass_field(default=(), kw_only=True)
+    """Further ones, which ``list`` does not show."""
+    offered: Callable[[], bool] = dataclass_field(default=lambda: True, kw_only=True)
+    """Whether there is such a command just now."""
     request_type: str | None = "admin.Request"
 
 
@@ -179,6 +184,14 @@ class CommandRegistry:
             raise ValueError(f"admin command {command.name} exists already")
         self._commands[name] = command
 
+    def get(self, name: str) -> Command:
+        """Return the command ``name``. Raises ``KeyError``."""
+        return self._commands[name.lower()]
+
+    def replace(self, command: Command) -> None:
+        """Put ``command`` in the place of the one with its name."""
+        self._commands[command.name.lower()] = command
+
     async def answer(self, request: Request, go_on: Callable[[AnswerStream], None] | None = None) -> bytes:
         """Carry out ``request`` and return the answer to be sent. Raises nothing but ``CancelledError``.
 
@@ -188,12 +201,14 @@ class CommandRegistry:
             return failure(request, "no request specified")
         name = request.name.lower()
         command = self._commands.get(name)
-        if command is None:
+        if command is None or not command.offered():
             return failure(request, f"unknown action '{name}', try 'list' for help")
         try:
             arguments: Arguments = {}
             if command.request_type is not None:
-                arguments = read_arguments(request.arguments, command.fields, command.request_type)
+                arguments = read_arguments(
+                    request.arguments, (*command.fields, *command.unlisted_fields), command.request_type
+                )
             response = await command.handler(arguments)
             if not isinstance(response, Streaming):
                 return success(request, response)
@@ -211,6 +226,8 @@ class CommandRegistry:
     async def _list(self, arguments: Arguments) -> EncodableJson:
         entries: list[EncodableJson] = []
         for name, command in sorted(self._commands.items()):
+            if not command.offered():
+                continue
             entry: dict[str, EncodableJson] = {"command": name, "description": command.description}
             if command.fields:
                 entry["fields"] = command.fields
@@ -309,7 +326,7 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
         return {}
 
     peer_fields = ("uri", "interface")
-    commands = [
+    return [
         Command("getSelf", "Show details about this node", get_self, request_type="admin.GetSelfRequest"),
         Command(
             "getPeers", "Show directly connected peers", get_peers, ("sort",), request_type="admin.GetPeersRequest"
@@ -339,12 +356,15 @@ def node_commands(node: AdminNode, build_name: str, build_version: str) -> list[
             peer_fields,
             request_type="admin.RemovePeerRequest",
         ),
-    ]
-    if node.logs_lookups:
         # Go's text promises an hour and means a day; tools may compare it.
-        description = "Dump a record of lookups received in the past hour"
-        commands.append(Command("lookups", description, lookups, request_type=None))
-    return commands
+        Command(
+            "lookups",
+            "Dump a record of lookups received in the past hour",
+            lookups,
+            request_type=None,
+            offered=lambda: node.logs_lookups,
+        ),
+    ]
 
 
 async def _peering(change: Callable[[str, str], Awaitable[None]], arguments: Arguments) -> None:

@@ -27,7 +27,7 @@ from yggpy.admin.remote import remote_commands
 from yggpy.errors import PeerUriError, YggpyError
 from yggpy.links.url import parse_url, split_host_port
 
-__all__ = ["MAX_CLIENTS", "AdminError", "AdminServer"]
+__all__ = ["MAX_CLIENTS", "AdminError", "AdminServer", "check_listen"]
 
 MAX_CLIENTS = 64
 """Connections at once. When full, the longest idle one is closed; when all are busy, the new one is."""
@@ -326,6 +326,14 @@ async def _next_request(requests: RequestReader, reader: asyncio.StreamReader) -
             requests.feed(data)
         else:
             requests.feed_eof()
+
+
+def check_listen(listen: str) -> None:
+    """Raise :class:`AdminError` for an ``AdminListen`` that is of no known form."""
+    if listen not in ("", "none"):
+        path, host_port = _split_listen(listen)
+        if path is None:
+            _split_host_port(host_port)
 
 
 def _split_listen(listen: str) -> tuple[str | None, str]:

@@ -1,4 +1,6 @@
-"""Runs a node until it is told to stop: start order, signals, stop order (protocol section 14.1).
+"""Runs a node until it is told to stop: start order, signals, stop order, ``-user`` (protocol section 14.1).
+
+SIGHUP reads the configuration again, where Go's node ends.
 
 The first SIGINT or SIGTERM stops the node cleanly, also while it is still starting; a second one, or ``STOP_TIMEOUT``,
 ends the process at once (name look-ups in threads, for example, cannot be called off). What keeps a node from starting
@@ -13,13 +15,21 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
+from yggpy.cli.configfile import ConfigSource
 from yggpy.cli.logs import NOTICE
+from yggpy.cli.privileges import Identity, shortcomings
+from yggpy.cli.reloading import Reloader
+from yggpy.cli.service import ServiceManager
 from yggpy.config import Config
 from yggpy.version import BUILD_NAME, build_version
 
-__all__ = ["STOP_TIMEOUT", "AdminService", "NodeService", "run_daemon"]
+if TYPE_CHECKING:
+    from yggpy.reload import ReloadReport
+
+__all__ = ["STOP_TIMEOUT", "AdminService", "DaemonOptions", "NodeService", "run_daemon"]
 
 STOP_TIMEOUT = 5.0
 """Seconds that a clean stop may take before the process just ends."""
@@ -30,6 +40,8 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class NodeService(Protocol):
     """What the daemon does with a :class:`yggpy.node.Node`."""
 
+    config: Config
+
     @property
     def public_key(self) -> bytes: ...
     @property
@@ -39,6 +51,7 @@ class NodeService(Protocol):
     async def start_links(self) -> None: ...
     def start_multicast(self) -> None: ...
     def start_tun(self) -> None: ...
+    async def reload(self, config: Config) -> ReloadReport: ...
     async def close(self) -> None: ...
 
 
@@ -49,8 +62,20 @@ class AdminService(Protocol):
     async def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class DaemonOptions:
+    """What the command line says of the process rather than of the node."""
+
+    notify_fd: int = -1
+    """If positive, it gets a newline and is closed when the node is ready."""
+    user: Identity | None = None
+    """Whom to become once the node has started."""
+    source: ConfigSource | None = None
+    """Where the configuration came from; None: from nowhere (``-autoconf``)."""
+
+
 NodeFactory = Callable[[Config, logging.Logger], NodeService]
-AdminFactory = Callable[[Any, str, logging.Logger], AdminService]
+AdminFactory = Callable[[Any, str, logging.Logger, Reloader], AdminService]
 
 
 def _make_node(config: Config, logger: logging.Logger) -> NodeService:
@@ -59,27 +84,29 @@ def _make_node(config: Config, logger: logging.Logger) -> NodeService:
     return Node(config, logger=logger)
 
 
-def _make_admin(node: Any, listen_uri: str, logger: logging.Logger) -> AdminService:
+def _make_admin(node: Any, listen_uri: str, logger: logging.Logger, reloader: Reloader) -> AdminService:
     from yggpy.admin.server import AdminServer
+    from yggpy.admin.upkeep import add_upkeep
 
-    return AdminServer(node, listen_uri, logger, BUILD_NAME, build_version())
+    server = AdminServer(node, listen_uri, logger, BUILD_NAME, build_version())
+    add_upkeep(server.commands, reloader)
+    return server
 
 
 def run_daemon(
     config: Config,
     logger: logging.Logger,
     on_failure: Callable[[Exception], None],
+    options: DaemonOptions = DaemonOptions(),
     *,
-    notify_fd: int = -1,
     make_node: NodeFactory = _make_node,
     make_admin: AdminFactory = _make_admin,
 ) -> int:
     """Run a node until SIGINT or SIGTERM, and return the exit code.
 
-    What keeps it from starting goes to ``on_failure``; the code is then 1. ``notify_fd``, if positive, gets a newline
-    and is closed when the node is ready.
+    What keeps it from starting goes to ``on_failure``; the code is then 1.
     """
-    daemon = _Daemon(config, logger, on_failure, notify_fd, make_node, make_admin)
+    daemon = _Daemon(config, logger, on_failure, options, make_node, make_admin)
     try:
         asyncio.run(daemon.serve())
     finally:
@@ -93,18 +120,21 @@ class _Daemon:
         config: Config,
         logger: logging.Logger,
         on_failure: Callable[[Exception], None],
-        notify_fd: int,
+        options: DaemonOptions,
         make_node: NodeFactory,
         make_admin: AdminFactory,
     ) -> None:
         self._config = config
         self._log = logger
         self._on_failure = on_failure
-        self._notify_fd = notify_fd
+        self._options = options
+        self._manager = ServiceManager(logger, options.notify_fd, os.environ)
         self._make_node = make_node
         self._make_admin = make_admin
         self._node: NodeService | None = None
         self._admin: AdminService | None = None
+        self._reloader: Reloader | None = None
+        self._started = False
         self._stop = asyncio.Event()
         self._stopped_cleanly = False
         self.exit_code = 0
@@ -115,6 +145,7 @@ class _Daemon:
         loop.set_exception_handler(self._unhandled)
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         starting = asyncio.create_task(self._start())
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -135,39 +166,56 @@ class _Daemon:
         config, log = self._config, self._log
         log.info("Build name: %s", BUILD_NAME)
         log.info("Build version: %s", build_version())
+        for unknown in config.unknown_keys:
+            log.warning("Configuration, line %d: %s", unknown.line, unknown)
         config.check()
         node = self._node = self._make_node(config, log)
         await node.start_links()
         log.log(NOTICE, "Your public key is %s", node.public_key.hex())
         log.log(NOTICE, "Your IPv6 address is %s", node.address)
         log.log(NOTICE, "Your IPv6 subnet is %s", node.subnet)
-        self._admin = self._make_admin(node, config.admin_listen, log)
+        status = f"Running as {node.address}"
+        self._reloader = Reloader(node, self._options.source, log, self._manager, status)
+        self._admin = self._make_admin(node, config.admin_listen, log, self._reloader)
         await self._admin.start()
         node.start_multicast()
         node.start_tun()
-        self._notify()
+        if self._options.user is not None:
+            self._become(self._options.user)
+        self._manager.ready(status)
+        self._started = True
 
-    def _notify(self) -> None:
-        """Tell a service manager that the node is ready."""
-        if self._notify_fd <= 0:
-            return
-        try:
-            os.write(self._notify_fd, b"\n")
-            os.close(self._notify_fd)
-        except OSError as error:
-            self._log.warning("Cannot tell -notifyfd %d that the node is ready: %s", self._notify_fd, error.strerror)
+    def _become(self, user: Identity) -> None:
+        """Give up root for good."""
+        source = self._options.source
+        user.assume(self._config.admin_listen)
+        self._log.info("Running as user %d, group %d from now on", user.uid, user.gid)
+        if user.uid != 0:
+            for line in shortcomings(self._config, None if source is None else source.path):
+                self._log.warning("%s", line)
 
     async def _close(self) -> None:
         self._start_watchdog()
+        self._manager.stopping()
         if self._stop.is_set():
             self._log.info("Stopping...")
+        if self._reloader is not None:
+            await self._reloader.close()
         if self._admin is not None:
             await self._admin.close()
         if self._node is not None:
             await self._node.close()
+        self._manager.close()
         self._stopped_cleanly = True
         if self._stop.is_set():
             self._log.info("Stopped")
+
+    def _hung_up(self) -> None:
+        """SIGHUP: read the configuration again."""
+        if self._started and self._reloader is not None and not self._stop.is_set():
+            self._reloader.by_signal()
+        else:
+            self._log.info("SIGHUP ignored: the node is still starting, or stopping already")
 
     def _signalled(self, number: int) -> None:
         if self._stopped_cleanly:

@@ -45,14 +45,24 @@ class _Flag:
                 raise FlagError(f'invalid value "{text}" for flag -{self.name}: parse error') from None
         return text
 
+    @property
+    def argument(self) -> str:
+        """The type of what must follow; empty for booleans."""
+        if isinstance(self.default, bool):
+            return ""
+        return "int" if isinstance(self.default, int) else "string"
+
+    @property
+    def default_note(self) -> str:
+        """What tells the default, unless that is nothing."""
+        if not self.default:
+            return ""
+        shown = f'"{self.default}"' if isinstance(self.default, str) else str(self.default)
+        return f"(default {shown.lower() if isinstance(self.default, bool) else shown})"
+
     def help_text(self) -> str:
-        head = f"  -{self.name}"
-        if not isinstance(self.default, bool):
-            head += " int" if isinstance(self.default, int) else " string"
-        tail = ""
-        if self.default:
-            tail = f' (default "{self.default}")' if isinstance(self.default, str) else f" (default {self.default})"
-            tail = tail.lower() if isinstance(self.default, bool) else tail
+        head = f"  -{self.name}{' ' if self.argument else ''}{self.argument}"
+        tail = f" {self.default_note}" if self.default_note else ""
         gap = "\t" if len(head) <= _SHORT_NAME else "\n    \t"
         return f"{head}{gap}{self.description}{tail}\n"
 
@@ -94,9 +104,13 @@ class FlagSet:
         """Define a flag; the type of its default is its type."""
         self._flags[name] = _Flag(name, default, description)
 
+    def listed(self) -> list[_Flag]:
+        """Return all flags by name."""
+        return [flag for _, flag in sorted(self._flags.items())]
+
     def help_text(self) -> str:
         """Return the list of all flags by name, each with its description (``PrintDefaults``)."""
-        return "".join(flag.help_text() for _, flag in sorted(self._flags.items()))
+        return "".join(flag.help_text() for flag in self.listed())
 
     def usage(self) -> str:
         """Return the text that answers ``-h``."""

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from dataclasses import dataclass
+from io import TextIOWrapper
 from logging.handlers import SysLogHandler
 
 from yggpy.printable import CONTROL_ESCAPES
@@ -28,6 +29,7 @@ LEVELS = {
     "debug": logging.DEBUG,
     "trace": TRACE,
 }
+_FILE_MODE = 0o644
 _SYSLOG_SOCKET = "/dev/log"
 _TIME_FORMAT = "%Y/%m/%d %H:%M:%S"
 
@@ -48,6 +50,13 @@ class _Formatter(logging.Formatter):
         if record.exc_info and self._with_traceback:
             line += "\n" + self.formatException(record.exc_info)
         return line
+
+
+class _FileHandler(logging.FileHandler):
+    def _open(self) -> TextIOWrapper:
+        # Made beforehand with Go's mode, whatever the umask would let through.
+        os.close(os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE))
+        return super()._open()
 
 
 class _SysLogHandler(SysLogHandler):
@@ -110,7 +119,7 @@ def _open(target: str, program: str) -> tuple[logging.Handler, str | None]:
             return handler, None
     elif target != "stdout":
         try:
-            return logging.FileHandler(target, encoding="utf-8"), None
+            return _FileHandler(target, encoding="utf-8"), None
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             problem = f'cannot open log file "{target}": {reason}'

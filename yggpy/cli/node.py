@@ -9,20 +9,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from yggpy.cli.flags import FlagError, FlagSet, HelpRequestedError, ParsedFlags
-from yggpy.errors import ConfigError, YggpyError
+from yggpy.errors import YggpyError
 from yggpy.version import BUILD_NAME, build_version
 
 if TYPE_CHECKING:
+    from yggpy.cli.configfile import ConfigSource
     from yggpy.config import Config
 
 __all__ = ["PROGRAM", "main"]
 
 PROGRAM = "yggpy-node"
 _INTERRUPTED = 130
-_STANDARD_INPUT = 0
 
 
 def _flags() -> FlagSet:
@@ -33,6 +33,7 @@ def _flags() -> FlagSet:
     flags.add("useconffile", "", "read the configuration (HJSON or JSON) from this file")
     flags.add("autoconf", False, "run with defaults and a random key, without a configuration")
     flags.add("normaliseconf", False, f"{with_config} print the configuration with all defaults filled in")
+    flags.add("checkconf", False, f"{with_config} list all problems of the configuration, and start nothing")
     flags.add("exportkey", False, f"{with_config} print the private key in PEM format")
     flags.add("json", False, "print the configuration of -genconf or -normaliseconf as JSON, not HJSON")
     flags.add("address", False, f"{with_config} print the IPv6 address")
@@ -41,7 +42,7 @@ def _flags() -> FlagSet:
     flags.add("version", False, "print name and version of this build")
     flags.add("logto", "stdout", 'where to log: "stdout", "syslog" or the path of a file')
     flags.add("loglevel", "info", "how much to log: error, warn, info, debug or trace")
-    flags.add("user", "", "user (and group, as user:group) to run as after the start; not supported yet")
+    flags.add("user", "", "user (and group, as user:group) to run as once started")
     flags.add("notifyfd", -1, "when ready, write a newline to this file descriptor, for a service manager")
     return flags
 
@@ -77,12 +78,13 @@ def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
 
     from yggpy.config import Config
 
-    if parsed.enabled("autoconf"):
+    source = _source(parsed)
+    if parsed.enabled("checkconf"):
+        return _check(source)
+    if source is not None:
+        config = source.load()
+    elif parsed.enabled("autoconf"):
         config = Config.generate()
-    elif parsed.enabled("useconf"):
-        config = _load("standard input")
-    elif parsed.text("useconffile"):
-        config = _load(parsed.text("useconffile"), parsed.text("useconffile"))
     elif parsed.enabled("genconf"):
         _print_config(Config.generate(), parsed)
         return 0
@@ -95,24 +97,19 @@ def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
 
     if _answer(config, parsed):
         return 0
-    return _serve(config, parsed)
+    return _serve(config, source, parsed)
 
 
-def _load(source: str, path: str | int = _STANDARD_INPUT) -> Config:
-    """Read a configuration; errors name ``source``."""
-    from yggpy.config import MAX_CONFIG_SIZE, Config
+def _check(source: ConfigSource | None) -> int:
+    """Print all that is wrong with a configuration."""
+    from yggpy.cli.checkconf import check_source
 
-    try:
-        file: BinaryIO
-        with open(path, "rb", closefd=path != _STANDARD_INPUT) as file:
-            data = file.read(MAX_CONFIG_SIZE + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"cannot read the configuration from {source}: {reason}") from None
-    try:
-        return Config.from_bytes(data)
-    except ConfigError as error:
-        raise ConfigError(f"cannot use the configuration from {source}: {error}") from None
+    if source is None:
+        _complain("-checkconf needs a configuration: give -useconf or -useconffile as well")
+        return 1
+    report, good = check_source(source)
+    _print(report)
+    return 0 if good else 1
 
 
 def _answer(config: Config, parsed: ParsedFlags) -> bool:
@@ -142,13 +139,16 @@ def _print_config(config: Config, parsed: ParsedFlags) -> None:
     _print(config.to_json() if parsed.enabled("json") else config.to_hjson())
 
 
-def _serve(config: Config, parsed: ParsedFlags) -> int:
-    from yggpy.cli.daemon import run_daemon
+def _serve(config: Config, source: ConfigSource | None, parsed: ParsedFlags) -> int:
+    from yggpy.cli.daemon import DaemonOptions, run_daemon
     from yggpy.cli.logs import configure_logging
+    from yggpy.cli.privileges import Identity
 
-    if parsed.text("user"):
-        _complain("-user is not supported yet; start as that user, with CAP_NET_ADMIN or with IfName: none")
-        return 1
+    options = DaemonOptions(
+        notify_fd=parsed.number("notifyfd"),
+        user=Identity.parse(parsed.text("user")) if parsed.text("user") else None,
+        source=source,
+    )
     setup = configure_logging(parsed.text("logto"), parsed.text("loglevel"), PROGRAM)
 
     def report(error: Exception) -> None:
@@ -161,7 +161,18 @@ def _serve(config: Config, parsed: ParsedFlags) -> int:
             setup.logger.error("%s", message)
         _complain(message)
 
-    return run_daemon(config, setup.logger, report, notify_fd=parsed.number("notifyfd"))
+    return run_daemon(config, setup.logger, report, options)
+
+
+def _source(parsed: ParsedFlags) -> ConfigSource | None:
+    """Return where a configuration is to be read from, if the flags ask for that."""
+    from yggpy.cli.configfile import ConfigSource
+
+    if parsed.enabled("autoconf"):
+        return None
+    if parsed.enabled("useconf"):
+        return ConfigSource(None)
+    return ConfigSource(parsed.text("useconffile")) if parsed.text("useconffile") else None
 
 
 def _print(text: str) -> None:

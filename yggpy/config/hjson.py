@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from yggpy.errors import ConfigError
 
-__all__ = ["ANY", "MAX_NESTING", "TEXT", "HjsonValue", "Number", "Shape", "read_hjson"]
+__all__ = ["ANY", "MAX_NESTING", "TEXT", "HjsonValue", "Marks", "Number", "Shape", "Span", "read_hjson"]
 
 MAX_NESTING = 64
 """Depth of lists and objects within each other; deeper is an error."""
@@ -43,6 +43,17 @@ class Shape:
     elements: Shape | None = None
     """Of list elements, and of members that ``members`` does not have; None: anything."""
 
+
+class Span(NamedTuple):
+    """Where a value stands in the text: indices of its name (of the value where there is none), its begin and end."""
+
+    name: int
+    start: int
+    end: int
+
+
+Marks: TypeAlias = "dict[tuple[str | int, ...], Span]"
+"""Where each value stands, by the names and indices that lead to it."""
 
 ANY = Shape()
 TEXT = Shape(text=True)
@@ -69,20 +80,23 @@ _REPLACEMENT = "\ufffd"
 _SWALLOWED = ", or belongs to a string without quotes, which goes on to the end of its line"
 
 
-def read_hjson(text: str, shape: Shape = ANY) -> dict[str, HjsonValue]:
+def read_hjson(text: str, shape: Shape = ANY, marks: Marks | None = None) -> dict[str, HjsonValue]:
     """Return the members of the object that ``text`` is; its braces may be missing.
 
-    Of several members with one name the last counts, at the place of the first. Raises ``ConfigError``.
+    Of several members with one name the last counts, at the place of the first. ``marks`` is filled with the places of
+    all values (and of some that do not count); the whole has an empty path. Raises ``ConfigError``.
     """
-    return _Reader(text).document(shape)
+    return _Reader(text, {} if marks is None else marks).document(shape)
 
 
 class _Reader:
     """A recursive descent over ``text``; ``at`` is the index of the next character."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, marks: Marks) -> None:
         self.text = text
         self.at = 0
+        self.marks = marks
+        self.path: tuple[str | int, ...] = ()
 
     def document(self, shape: Shape) -> dict[str, HjsonValue]:
         nul = self.text.find("\0")
@@ -92,10 +106,14 @@ class _Reader:
         self.skip_space()
         if self.peek() == "[":
             raise self.error("the whole must be an object, not a list")
+        start = self.at
         if self.peek() != "{":
-            return self.members(shape, 1, braces=False)
+            value = self.members(shape, 1, braces=False)
+            self.marks[()] = Span(start, start, self.at)
+            return value
         self.at += 1
         value = self.members(shape, 1, braces=True)
+        self.marks[()] = Span(start, start, self.at)
         self.skip_space()
         if self.peek():
             raise self.error("there is something behind the object's closing '}'")
@@ -120,7 +138,19 @@ class _Reader:
     def error(self, reason: str) -> ConfigError:
         line = self.text.count("\n", 0, self.at) + 1
         column = self.at - self.text.rfind("\n", 0, self.at)
-        return ConfigError(f"syntax error at line {line}, column {column}: {reason}")
+        return ConfigError(f"syntax error at line {line}, column {column}: {reason}", place=(line, column))
+
+    def marked(self, step: str | int, name: int, shape: Shape, depth: int) -> HjsonValue:
+        """Read the value that begins here and note where it stands: at ``step`` from where the reader is."""
+        above, start = self.path, self.at
+        self.path = (*above, step)
+        value = self.value(shape, depth)
+        end = self.at
+        while self.text[end - 1] in _INDENT_CHARACTERS:  # a string without quotes takes all of its line
+            end -= 1
+        self.marks[self.path] = Span(name, start, end)
+        self.path = above
+        return value
 
     def value(self, shape: Shape, depth: int) -> HjsonValue:
         character = self.peek()
@@ -147,11 +177,12 @@ class _Reader:
             if character == "}" and braces:
                 self.at += 1
                 return members
+            start = self.at
             name = self.key()
             self.at += 1
             self.skip_space()
             wanted = shape.members.get(name.lower(), shape.elements or ANY)
-            members[name] = self.value(wanted, depth)
+            members[name] = self.marked(name, start, wanted, depth)
             self.skip_separator()
         if braces:
             raise self.error(f"the text ends inside an object; a closing '}}' is missing{_SWALLOWED}")
@@ -164,7 +195,7 @@ class _Reader:
             if character == "]":
                 self.at += 1
                 return elements
-            elements.append(self.value(shape.elements or ANY, depth))
+            elements.append(self.marked(len(elements), self.at, shape.elements or ANY, depth))
             self.skip_separator()
         raise self.error(f"the text ends inside a list; a closing ']' is missing{_SWALLOWED}")
 

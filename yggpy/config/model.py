@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from yggpy.config.files import DEFAULT_ADMIN_LISTEN
+from yggpy.config.problems import Problems
 from yggpy.errors import ConfigError
 from yggpy.keys import PUBLIC_KEY_SIZE, PrivateKey
 from yggpy.version import BUILD_NAME, build_version
@@ -28,6 +29,7 @@ __all__ = [
     "MAX_NODE_INFO_SIZE",
     "Config",
     "MulticastInterface",
+    "UnknownKey",
     "default_multicast_interfaces",
 ]
 
@@ -47,6 +49,22 @@ _GO_ARCHITECTURES = {
     "loongarch64": "loong64",
 }
 """What the kernel calls a machine and Go calls otherwise; all other names are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownKey:
+    """A key in a configuration file that means nothing, perhaps since it is misspelt. Go says nothing of them."""
+
+    key: str
+    """With what leads to it, such as ``MulticastInterfaces[1].Prot``."""
+    line: int
+    column: int
+    suggestion: str
+    """The key that was probably meant; empty: none is like it."""
+
+    def __str__(self) -> str:
+        hint = f'; did you mean "{self.suggestion}"?' if self.suggestion else ""
+        return f'unknown key "{self.key}" is ignored{hint}'
 
 
 @dataclass(slots=True)
@@ -105,6 +123,8 @@ class Config:
     null_keys: frozenset[str] = frozenset()
     """Go names of lists and maps that were given as ``null``. They mean the same as empty ones, but -normaliseconf
     shows them as they were."""
+    unknown_keys: tuple[UnknownKey, ...] = field(default=(), compare=False)
+    """What the file has besides, to be warned about."""
 
     @classmethod
     def generate(cls) -> Config:
@@ -141,18 +161,7 @@ class Config:
 
         Go pads and cuts keys of a wrong length, which then let nobody in; here they are an error.
         """
-        keys = set()
-        for text in self.allowed_public_keys:
-            try:
-                key = binascii.unhexlify(text)
-            except ValueError:
-                raise ConfigError(f'AllowedPublicKeys: "{text}" is not hexadecimal') from None
-            if len(key) != PUBLIC_KEY_SIZE:
-                raise ConfigError(
-                    f'AllowedPublicKeys: "{text}" is {len(key)} bytes long; a public key has {PUBLIC_KEY_SIZE}'
-                )
-            keys.add(key)
-        return frozenset(keys)
+        return frozenset(_allowed_key(index, text) for index, text in enumerate(self.allowed_public_keys))
 
     def firewall_rules(self) -> Ruleset | None:
         """Return the rules of the packet filter, compiled; None without one. Raises ``ConfigError``."""
@@ -176,14 +185,34 @@ class Config:
         text = compact_json(info).encode()
         if len(text) > MAX_NODE_INFO_SIZE:
             raise ConfigError(
-                f"NodeInfo exceeds max length of {MAX_NODE_INFO_SIZE} bytes: it has {len(text)}; shorten it"
+                f"NodeInfo exceeds max length of {MAX_NODE_INFO_SIZE} bytes: it has {len(text)}; shorten it",
+                "NodeInfo",
             )
         return text
 
     def check(self) -> None:
-        """Raise ``ConfigError`` for what can be seen to be unusable before a node is made from this configuration."""
-        self.allowed_keys()
-        self.public_node_info()
-        self.firewall_rules()
-        for interface in self.multicast_interfaces:
-            interface.pattern()
+        """Raise ``ConfigError`` for all that can be seen to be unusable before a node is made from this configuration.
+
+        URIs are not looked at here, since only the links know them.
+        """
+        problems = Problems()
+        for index, text in enumerate(self.allowed_public_keys):
+            problems.attempt(lambda: _allowed_key(index, text))  # noqa: B023  called at once
+        problems.attempt(self.public_node_info)
+        problems.attempt(self.firewall_rules, "Firewall")
+        for index, interface in enumerate(self.multicast_interfaces):
+            problems.attempt(interface.pattern, f"MulticastInterfaces[{index}].Regex")
+        problems.raise_any()
+
+
+def _allowed_key(index: int, text: str) -> bytes:
+    where = f"AllowedPublicKeys[{index}]"
+    try:
+        key = binascii.unhexlify(text)
+    except ValueError:
+        raise ConfigError(f'AllowedPublicKeys: "{text}" is not hexadecimal', where) from None
+    if len(key) != PUBLIC_KEY_SIZE:
+        raise ConfigError(
+            f'AllowedPublicKeys: "{text}" is {len(key)} bytes long; a public key has {PUBLIC_KEY_SIZE}', where
+        )
+    return key

@@ -1,7 +1,8 @@
 """From the bytes of a configuration file to a :class:`~yggpy.config.model.Config`, type by type as Go's decoder does.
 
-Keys are found without regard to case and unknown ones are ignored, so that a file of a later version still loads. A
-wrong type is an error that names the key. ``null`` leaves scalars at their default and empties lists and maps.
+Keys are found without regard to case and unknown ones are noted and ignored, so that a file of a later version still
+loads. A wrong type is an error that names the key; all of them are told at once. ``null`` leaves scalars at their
+default and empties lists and maps.
 
 One oddity of Go is kept, because files rely on it without knowing: the first entry of ``MulticastInterfaces`` inherits
 what it leaves out from the default entry (Beacon and Listen are true there); later entries do not.
@@ -10,33 +11,96 @@ what it leaves out from the default entry (Beacon and Listen are true there); la
 from __future__ import annotations
 
 import binascii
+import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from yggpy.config.files import decode_text
 from yggpy.config.firewall import read_firewall
-from yggpy.config.hjson import ANY, TEXT, HjsonValue, Number, Shape, read_hjson
-from yggpy.config.model import Config, MulticastInterface, default_multicast_interfaces
+from yggpy.config.hjson import ANY, TEXT, HjsonValue, Marks, Number, Shape, read_hjson
+from yggpy.config.model import Config, MulticastInterface, UnknownKey, default_multicast_interfaces
 from yggpy.config.pem import read_private_key
+from yggpy.config.problems import Problems
 from yggpy.errors import ConfigError
 from yggpy.keys import PrivateKey
 
-__all__ = ["parse_config"]
+__all__ = ["CONFIG_SHAPE", "MAX_UNKNOWN_KEYS", "ConfigText", "parse_config"]
 
+MAX_UNKNOWN_KEYS = 32
+"""Unknown keys that are told; with more of them this is not a configuration."""
 _MAX_UINT64_DIGITS = 20
+_LONGEST_MISSPELT_KEY = 64
 _EXACT_INTEGERS = 1e21
 """Go prints whole floats below this as integers."""
 _T = TypeVar("_T")
 
 
+ReadKey = Callable[[str], PrivateKey]
+
+
 def parse_config(data: bytes) -> Config:
     """Read a configuration; see ``Config.from_bytes``. Raises ``ConfigError``."""
-    return _build(read_hjson(decode_text(data), _CONFIG_SHAPE))
+    return ConfigText(data).build()
+
+
+class ConfigText:
+    """A configuration's text, and where in it what stands."""
+
+    def __init__(self, data: bytes) -> None:
+        """Raises ``ConfigError`` for a text that is no object in HJSON."""
+        self.text = decode_text(data)
+        self.marks: Marks = {}
+        self.members = read_hjson(self.text, CONFIG_SHAPE, self.marks)
+        self._names = {_path_text(path).lower(): span.name for path, span in self.marks.items()}
+
+    def build(
+        self, read_key: ReadKey = read_private_key, make_key: Callable[[], PrivateKey] = PrivateKey.generate
+    ) -> Config:
+        """Return the configuration. Raises ``ConfigError``, which has all that is wrong with the types of values.
+
+        ``read_key`` reads the key file that ``PrivateKeyPath`` names; ``make_key`` makes a key if the text has none.
+        """
+        return replace(_build(self.members, read_key, make_key), unknown_keys=self.unknown_keys())
+
+    def unknown_keys(self) -> tuple[UnknownKey, ...]:
+        """Return the keys that mean nothing, ``MAX_UNKNOWN_KEYS`` at most."""
+        return tuple(islice(self._all_unknown(), MAX_UNKNOWN_KEYS))
+
+    def _all_unknown(self) -> Iterator[UnknownKey]:
+        yield from self._unknown("", self.members, list(_KEYS))
+        for given, value in self.members.items():
+            name = _NAMES.get(given.lower())
+            if name == "MulticastInterfaces" and isinstance(value, list):
+                for index, element in enumerate(value):
+                    if isinstance(element, dict):
+                        yield from self._unknown(f"{name}[{index}].", element, list(_MULTICAST_KEYS))
+
+    def _unknown(self, prefix: str, members: dict[str, HjsonValue], known: list[str]) -> Iterator[UnknownKey]:
+        names = {name.lower(): name for name in known}
+        for given in members:
+            if given.lower() not in names:
+                # Two are compared in time that is the product of their lengths: a key of a megabyte is not looked at.
+                short = given.lower() if len(given) <= _LONGEST_MISSPELT_KEY else ""
+                like = difflib.get_close_matches(short, names, n=1)
+                line, column = self.place(prefix + given)
+                yield UnknownKey(prefix + given, line, column, names[like[0]] if like else "")
+
+    def place(self, key: str) -> tuple[int, int]:
+        """Return line and column, from 1, of ``key``, such as ``Peers[2]``, or of what is nearest to it."""
+        key = key.lower()
+        while key and key not in self._names:
+            key = key[: max(key.rfind("."), key.rfind("["), 0)]
+        at = self._names[key]
+        return self.text.count("\n", 0, at) + 1, at - self.text.rfind("\n", 0, at)
+
+
+def _path_text(path: tuple[str | int, ...]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
 # -- values ------------------------------------------------------------------------------------------------
@@ -88,7 +152,15 @@ def _integer(limit: int) -> Callable[[str, HjsonValue], int]:
 def _strings(key: str, value: HjsonValue) -> list[str]:
     if not isinstance(value, list):
         raise ConfigError(f"{key} must be a list of strings, not {_kind(value)}")
-    return [_string(f"{key}[{index}]", element) for index, element in enumerate(value)]
+    return _each((f"{key}[{index}]", element) for index, element in enumerate(value))
+
+
+def _each(values: Iterable[tuple[str, HjsonValue]]) -> list[str]:
+    """Return values that must be strings; raises ``ConfigError`` with all that are not."""
+    problems = Problems()
+    strings = [problems.attempt(lambda: _string(key, value), key) or "" for key, value in values]  # noqa: B023
+    problems.raise_any()
+    return strings
 
 
 def _object(key: str, value: HjsonValue) -> dict[str, HjsonValue]:
@@ -168,9 +240,12 @@ def _apply_interface_peers(draft: _Draft, key: str, value: HjsonValue) -> None:
         draft.values["interface_peers"] = {}
         return
     peers = draft.values.setdefault("interface_peers", {})
+    problems = Problems()
     for interface, uris in _object(key, value).items():
         name = f"{key}.{interface}"
-        peers[interface] = [] if _is_null(draft, name, uris) else _strings(name, uris)
+        null = _is_null(draft, name, uris)
+        peers[interface] = [] if null else problems.attempt(lambda: _strings(name, uris), name)  # noqa: B023
+    problems.raise_any()
 
 
 def _apply_node_info(draft: _Draft, key: str, value: HjsonValue) -> None:
@@ -201,20 +276,26 @@ def _apply_multicast_interfaces(draft: _Draft, key: str, value: HjsonValue) -> N
     if not isinstance(value, list):
         raise ConfigError(f"{key} must be a list of objects, not {_kind(value)}")
     bases = chain(draft.multicast_interfaces, repeat(MulticastInterface()))
-    draft.multicast_interfaces = [
-        _multicast_interface(f"{key}[{index}]", element, base)
-        for index, (element, base) in enumerate(zip(value, bases, strict=False))
-    ]
+    problems = Problems()
+    draft.multicast_interfaces = []
+    for index, (element, base) in enumerate(zip(value, bases, strict=False)):
+        where = f"{key}[{index}]"
+        entry = problems.attempt(lambda: _multicast_interface(where, element, base), where)  # noqa: B023
+        draft.multicast_interfaces.append(entry or base)
+    problems.raise_any()
 
 
 def _multicast_interface(key: str, value: HjsonValue, base: MulticastInterface) -> MulticastInterface:
     names = {name.lower(): name for name in _MULTICAST_KEYS}
     changes: dict[str, Any] = {}
+    problems = Problems()
     for given, member in _object(key, {} if value is None else value).items():
         name = names.get(given.lower())
         if name is not None and member is not None:
             attribute, read = _MULTICAST_KEYS[name]
-            changes[attribute] = read(f"{key}.{name}", member)
+            where = f"{key}.{name}"
+            changes[attribute] = problems.attempt(lambda: read(where, member), where)  # noqa: B023
+    problems.raise_any()
     return replace(base, **changes)
 
 
@@ -241,7 +322,7 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
 _NAMES = {name.lower(): name for name in _KEYS}
 
 _LIST_OF_TEXT = Shape(elements=TEXT)
-_CONFIG_SHAPE = Shape(
+CONFIG_SHAPE = Shape(
     members={
         **dict.fromkeys(("privatekey", "privatekeypath", "adminlisten", "grouppassword", "ifname"), TEXT),
         **dict.fromkeys(("peers", "listen", "allowedpublickeys"), _LIST_OF_TEXT),
@@ -252,26 +333,31 @@ _CONFIG_SHAPE = Shape(
 )
 
 
-def _build(members: dict[str, HjsonValue]) -> Config:
+def _build(members: dict[str, HjsonValue], read_key: ReadKey, make_key: Callable[[], PrivateKey]) -> Config:
     draft = _Draft()
+    problems = Problems()
     for given, value in members.items():
         name = _NAMES.get(given.lower())
         if name is not None:
-            _KEYS[name](draft, name, value)
+            problems.attempt(lambda: _KEYS[name](draft, name, value), name)  # noqa: B023
+    key_name = "PrivateKeyPath" if draft.values.get("private_key_path") else "PrivateKey"
+    key = problems.attempt(lambda: _choose_private_key(draft, read_key, make_key), key_name)
+    problems.raise_any()
+    assert key is not None
     return Config(
-        private_key=_choose_private_key(draft),
+        private_key=key,
         multicast_interfaces=draft.multicast_interfaces,
         null_keys=frozenset(draft.null_keys),
         **draft.values,
     )
 
 
-def _choose_private_key(draft: _Draft) -> PrivateKey:
+def _choose_private_key(draft: _Draft, read_key: ReadKey, make_key: Callable[[], PrivateKey]) -> PrivateKey:
     path = draft.values.get("private_key_path")
     if path:
-        return read_private_key(path)
+        return read_key(path)
     if draft.private_key is None:
-        return PrivateKey.generate()
+        return make_key()
     try:
         return PrivateKey.from_bytes(draft.private_key)
     except ValueError as error:

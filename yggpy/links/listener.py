@@ -55,8 +55,8 @@ class ListenerOwner(Protocol):
         """Take a link out of the table."""
         ...
 
-    def listener_closed(self, listener: Listener) -> None:
-        """Forget a listener."""
+    def listener_closed(self, listener: Listener, accepting: asyncio.Task[None] | None) -> None:
+        """Forget a listener, which is gone for good when ``accepting`` has ended."""
         ...
 
 
@@ -110,7 +110,7 @@ class Listener:
             self._accepting.cancel()
         for task in list(self._pending):
             task.cancel()
-        self._owner.listener_closed(self)
+        self._owner.listener_closed(self, self._accepting)
 
     async def _accept(self) -> None:
         failing = False

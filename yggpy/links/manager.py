@@ -22,7 +22,7 @@ from yggpy.links.model import EstablishedLink, LinkHost, LinkInfo, LinkKind, Lin
 from yggpy.links.peering import Link, LinkContext, Peering
 from yggpy.links.reasons import IncomingFailureLog
 from yggpy.links.resolve import TransportError
-from yggpy.links.transports import TransportContext, dialling_transport, listening_transport, make_transports
+from yggpy.links.transports import TransportContext, make_transports, parse_listener, parse_peering
 from yggpy.links.uri import AlreadyConfiguredError, LinkOptions, LinkUri, NotConfiguredError
 from yggpy.links.url import Url
 
@@ -71,6 +71,7 @@ class LinkManager:
         self._links: dict[tuple[str, str], Link] = {}
         self._incoming = 0
         self._listeners: set[Listener] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -82,9 +83,8 @@ class LinkManager:
         Raises ``PeerUriError`` with Go's words for a URI or option that cannot be used, ``AlreadyConfiguredError`` for
         an identity that exists (which is kicked). Says nothing about the connection itself: see ``links``.
         """
-        parsed = LinkUri.parse(uri)
-        dialling_transport(self._transports, parsed.scheme)  # an unknown scheme is told before a wrong option
-        self._dial(parsed, interface, kind, parsed.dial_options())
+        parsed, options = parse_peering(uri)
+        self._dial(parsed, interface, kind, options)
 
     def call_peer(
         self,
@@ -118,7 +118,7 @@ class LinkManager:
         options: LinkOptions,
         on_up: Callable[[], None] | None = None,
     ) -> Peering:
-        transport = dialling_transport(self._transports, uri.scheme)
+        transport = self._transports[uri.scheme]
         existing = self._links.get((str(uri), interface))
         if existing is not None:
             if isinstance(existing, Peering):
@@ -156,12 +156,7 @@ class LinkManager:
 
         Raises ``PeerUriError`` when the URI does not parse, ``OSError`` for everything else, both with Go's words.
         """
-        parsed = LinkUri.parse(uri)
-        listening_transport(self._transports, parsed.scheme)  # an unknown scheme is told before a wrong option
-        try:
-            options = parsed.listen_options()
-        except PeerUriError as error:
-            raise TransportError(str(error)) from None
+        parsed, options = parse_listener(uri)
         return await self._listen(parsed, interface, options, local=local)
 
     async def listen_local(
@@ -178,8 +173,9 @@ class LinkManager:
         return await self._listen(uri, interface, options, local=True)
 
     async def _listen(self, parsed: LinkUri, interface: str, options: LinkOptions, *, local: bool) -> Listener:
-        transport = listening_transport(self._transports, parsed.scheme)
-        acceptor = await transport.listen(parsed, interface)
+        if self._closing:  # perhaps one of them has the address that is wanted now
+            await asyncio.wait(list(self._closing))
+        acceptor = await self._transports[parsed.scheme].listen(parsed, interface)
         if self._closed:  # perhaps only since the name of the address was looked up
             acceptor.close()
             raise TransportError(_NODE_CLOSED)
@@ -203,6 +199,25 @@ class LinkManager:
         self._register(link)
         return link
 
+    def allow(self, keys: frozenset[bytes]) -> list[str]:
+        """Let only these node keys connect to us from now on (none: all); neighbours found by multicast as before.
+
+        Links that came in from others are closed; returns their URIs.
+        """
+        self._allowed_keys = keys
+        return [link.uri for link in list(self._links.values()) if link.allow(keys)]
+
+    def drop_neighbours(self, unwanted: Callable[[str], bool]) -> list[str]:
+        """Close the links with neighbours found by multicast, incoming ones too, on ``unwanted`` interfaces.
+
+        Calls that are under way are called off as well. Returns the URIs.
+        """
+        dropped = [link for link in self._links.values() if link.local and unwanted(link.interface)]
+        for link in dropped:
+            self.forget(link)
+            link.stop()
+        return [link.uri for link in dropped]
+
     def has_link(self, uri: str, interface: str) -> bool:
         """Whether there is a link with this identity, up or not."""
         return (uri, interface) in self._links
@@ -211,9 +226,12 @@ class LinkManager:
         """Report an incoming connection that came to nothing."""
         self._failures.report(uri, reason)
 
-    def listener_closed(self, listener: Listener) -> None:
-        """Forget a listener."""
+    def listener_closed(self, listener: Listener, accepting: asyncio.Task[None] | None) -> None:
+        """Forget a listener; its socket is closed when ``accepting`` has ended."""
         self._listeners.discard(listener)
+        if accepting is not None and not accepting.done():
+            self._closing.add(accepting)
+            accepting.add_done_callback(self._closing.discard)
 
     async def adopt(self, stream: ByteStream, *, inbound: bool, options: LinkOptions | None = None) -> None:
         """Make a link of a stream that came from elsewhere (in-memory links); returns when the handshake is done.

@@ -84,6 +84,24 @@ class Link:
         """True from the end of the handshake to the end of the link."""
         return self._established is not None
 
+    @property
+    def local(self) -> bool:
+        """True for neighbours found by multicast, whoever of the two dialled."""
+        if self.kind is LinkKind.INCOMING:
+            return self._allowed_keys is None
+        return self.kind is LinkKind.EPHEMERAL and bool(self.interface)
+
+    def allow(self, keys: frozenset[bytes]) -> bool:
+        """Judge an incoming link by ``keys`` from now on; True when it is closed for that."""
+        if self._allowed_keys is None:
+            return False
+        self._allowed_keys = keys
+        if self._info is None or not keys or self._info.key in keys:
+            return False
+        self._context.log.info("Closing %s: its key is not in AllowedPublicKeys any more", _describe(self._info))
+        self.stop()
+        return True
+
     def status(self) -> LinkStatus:
         """Return a snapshot."""
         info, handshake, established = self._info, self._handshake, self._established

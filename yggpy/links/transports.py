@@ -27,13 +27,14 @@ __all__ = [
     "PendingStream",
     "Transport",
     "TransportContext",
-    "dialling_transport",
-    "listening_transport",
     "make_transports",
+    "parse_listener",
+    "parse_peering",
 ]
 
 OpenStream = Callable[[socket.socket, TlsParameters | None], Awaitable[ByteStream]]
 
+SCHEMES = frozenset(("tcp", "tls", "unix", "socks", "sockstls", "ws", "wss", "quic"))
 DIAL_ONLY_SCHEMES = frozenset(("socks", "sockstls"))
 WSS_LISTENER = "WSS listener not supported, use WS listener behind reverse proxy instead"
 SOCKS_LISTENER = "SOCKS listener not supported"
@@ -204,19 +205,25 @@ def make_transports(context: TransportContext) -> Mapping[str, Transport]:
     }
 
 
-def dialling_transport(transports: Mapping[str, Transport], scheme: str) -> Transport:
-    """Return the transport to dial ``scheme`` with; raises ``PeerUriError``."""
-    transport = transports.get(scheme)
-    if transport is None:
+def parse_peering(text: str) -> tuple[LinkUri, LinkOptions]:
+    """Return a URI to dial, and its options, checked. Raises ``PeerUriError`` with Go's words."""
+    uri = LinkUri.parse(text)
+    if uri.scheme not in SCHEMES:  # an unknown scheme is told before a wrong option
         raise PeerUriError(SCHEME_UNKNOWN)
-    return transport
+    return uri, uri.dial_options()
 
 
-def listening_transport(transports: Mapping[str, Transport], scheme: str) -> Transport:
-    """Return the transport to listen for ``scheme`` with; raises ``OSError``."""
-    if scheme == "wss":
+def parse_listener(text: str) -> tuple[LinkUri, LinkOptions]:
+    """Return a URI to listen on, and its options, checked.
+
+    Raises ``PeerUriError`` when it does not parse, ``OSError`` for all else, both with Go's words.
+    """
+    uri = LinkUri.parse(text)
+    if uri.scheme == "wss":
         raise TransportError(WSS_LISTENER)
-    transport = transports.get(scheme)
-    if transport is None or scheme in DIAL_ONLY_SCHEMES:
+    if uri.scheme not in SCHEMES - DIAL_ONLY_SCHEMES:
         raise TransportError(SCHEME_UNKNOWN)
-    return transport
+    try:
+        return uri, uri.listen_options()
+    except PeerUriError as error:
+        raise TransportError(str(error)) from None

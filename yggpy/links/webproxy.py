@@ -45,7 +45,7 @@ def web_proxy(secure: bool, host: str, port: int, environment: Mapping[str, str]
     except PeerUriError as error:
         raise TransportError(f'invalid proxy address "{setting}": {error}') from None
     if url.scheme not in _DEFAULT_PORTS or not url.host:
-        raise TransportError(f'proxy: unknown scheme in {name}: use one of {", ".join(_DEFAULT_PORTS)}')
+        raise TransportError(f"proxy: unknown scheme in {name}: use one of {', '.join(_DEFAULT_PORTS)}")
     where = url.host.decode("utf-8", "replace")
     try:
         split_host_port(where)

@@ -1,0 +1,138 @@
+"""The configuration's source: standard input, or a file that can be read again while the node runs."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from typing import BinaryIO
+
+from yggpy.config import MAX_CONFIG_SIZE, Config
+from yggpy.config.parsing import ConfigText
+from yggpy.config.pem import read_private_key
+from yggpy.errors import ConfigError
+from yggpy.keys import PrivateKey
+
+__all__ = ["ConfigSource"]
+
+_STANDARD_INPUT = 0
+
+
+class ConfigSource:
+    """Where the configuration comes from: the file ``path``; None: standard input."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return "standard input" if self.path is None else self.path
+
+    def read(self) -> bytes:
+        """Return all of it, or a little more than a configuration may have. Raises ``ConfigError``."""
+        source: str | int = _STANDARD_INPUT if self.path is None else self.path
+        try:
+            file: BinaryIO
+            with open(source, "rb", closefd=source != _STANDARD_INPUT) as file:
+                return file.read(MAX_CONFIG_SIZE + 1)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"cannot read the configuration from {self.name}: {reason}") from None
+
+    def load(self) -> Config:
+        """Read a configuration to start with. Raises ``ConfigError``, which names the source."""
+        data = self.read()
+        try:
+            return ConfigText(data).build()
+        except ConfigError as error:
+            raise self._cannot_use(error) from None
+
+    def load_again(self, running: Config) -> Config:
+        """Read the file again, for a node that has been started with ``running``. Raises ``ConfigError``.
+
+        The node's key stays: one that the file leaves out does not become another random one, and a key file need not
+        be readable any more.
+        """
+        if self.path is None:
+            raise ConfigError("there is no file to read again: the configuration did not come from -useconffile")
+        self.require_file(self.path)
+
+        def read_key(path: str) -> PrivateKey:
+            if path == running.private_key_path and not os.access(path, os.R_OK):
+                return running.private_key
+            return read_private_key(path)
+
+        data = self.read()
+        try:
+            return ConfigText(data).build(read_key, lambda: running.private_key)
+        except ConfigError as error:
+            raise self._cannot_use(error) from None
+
+    @staticmethod
+    def require_file(path: str) -> None:
+        """Raise ``ConfigError`` for what cannot be read twice, such as a pipe: a reader would wait for ever."""
+        try:
+            mode = os.stat(path).st_mode
+        except (OSError, ValueError):
+            return  # whoever reads it says why not
+        if not stat.S_ISREG(mode):
+            raise ConfigError(f"there is no file to read again: {path} is a pipe, a device or a folder")
+
+    def rewrite(self, edit: Callable[[bytes], bytes]) -> bool:
+        """Put what ``edit`` makes of the file in its place; False if that is the same.
+
+        The file is replaced in one step, with its owner, group and mode; a link to it stays a link. Raises
+        ``ConfigError``; then the file is as it was.
+        """
+        if self.path is None:
+            raise ConfigError("there is no file to write to: the configuration did not come from -useconffile")
+        self.require_file(self.path)
+        data = self.read()
+        try:
+            changed = edit(data)
+        except ConfigError as error:
+            raise ConfigError(f"cannot change {self.path}: {error}") from None
+        if changed == data:
+            return False
+        try:
+            _replace(os.path.realpath(self.path), changed)
+        except OSError as error:
+            hint = ""
+            if isinstance(error, PermissionError):
+                hint = f" (the node runs as user {os.geteuid()}, who must own the file and may write to its folder)"
+            raise ConfigError(f"cannot change {self.path}: {error.strerror or error}{hint}") from None
+        return True
+
+    def _cannot_use(self, error: ConfigError) -> ConfigError:
+        more = "; -checkconf lists all problems" if len(error.problems) > 1 else ""
+        return ConfigError(f"cannot use the configuration from {self.name}: {error}{more}", error.key, error.place)
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Write ``data`` beside ``path`` and then put it in its place. Raises ``OSError``."""
+    folder, name = os.path.split(path)
+    before = os.stat(path)
+    number, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
+    try:
+        with open(number, "wb") as file:
+            after = os.fstat(number)
+            if (after.st_uid, after.st_gid) != (before.st_uid, before.st_gid):
+                os.fchown(number, before.st_uid, before.st_gid)
+            os.fchmod(number, stat.S_IMODE(before.st_mode))
+            file.write(data)
+            file.flush()
+            os.fsync(number)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+    with suppress(OSError):  # the name is safe on disk a little later, then
+        number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
