@@ -156,12 +156,13 @@ void plane_read_tun(struct plane *plane)
         size_t size = tun_read(tun, packet, PACKET_ROOM - PACKET_START, &header);
         if (!size)
             break;
-        bytes += size;
         struct link *link = fair_is_empty(&plane->fair) ? link_for(plane, packet, size) : NULL;
-        if (fair_is_empty(&plane->fair) && (!link || link_takes_own(link, size, false, plane->now)))
+        if (fair_is_empty(&plane->fair) && (!link || link_takes_own(link, size, false, plane->now))) {
             send_by(plane, link, &header, &plane->packet, PACKET_ROOM, PACKET_START, size);
-        else
+            bytes += size; /* what only waits costs next to nothing, and may hide a quiet flow's packet */
+        } else {
             wait_fairly(plane, &header, size);
+        }
     }
     if (!fair_is_empty(&plane->fair))
         plane_send_waiting(plane);

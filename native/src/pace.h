@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 enum {
-    PACE_FLOOR = 1 << 18, /* bytes that may always be on their way: both ends sleep and wake in the meantime */
+    PACE_FLOOR = 3 << 16, /* bytes that may always be on their way: both ends sleep and wake in the meantime */
     PACE_MARKS = 32,      /* remembered positions in the stream */
 };
 

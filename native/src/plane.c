@@ -242,7 +242,6 @@ bool plane_add_link(struct plane *plane, uint64_t id, const uint8_t key[KEY_SIZE
         link_free(link);
         return false;
     }
-    stream_limit_unsent(&link->stream);
     on_watch(plane, link);
     return true;
 }

@@ -20,13 +20,6 @@ void stream_init(struct stream *stream, int fd)
     *stream = (struct stream){.fd = fd};
 }
 
-void stream_limit_unsent(const struct stream *stream)
-{
-    int limit = STREAM_UNSENT_LIMIT;
-    if (stream->fd >= 0)
-        (void)setsockopt(stream->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &limit, sizeof limit); /* not TCP: no need */
-}
-
 void stream_free(struct stream *stream)
 {
     if (stream->fd >= 0) {

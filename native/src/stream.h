@@ -22,8 +22,6 @@ enum {
     STREAM_CIPHER_ROOM = STREAM_READ_SIZE + (1 << 15), /* ... and what a cut-off record may have left before */
 };
 
-enum { STREAM_UNSENT_LIMIT = 1 << 17 }; /* bytes in the kernel that have not been sent yet; see stream_limit_unsent */
-
 enum stream_end { STREAM_GOES_ON, STREAM_EOF, STREAM_FAILED };
 
 struct stream {
@@ -41,12 +39,6 @@ struct stream {
 
 /* Takes over a descriptor (-1 for a feed). */
 void stream_init(struct stream *stream, int fd);
-
-/*
- * Keeps the kernel from taking far more than it can send: a packet that waits there waits behind all that came before,
- * while one that waits here may still be dropped or overtaken.
- */
-void stream_limit_unsent(const struct stream *stream);
 
 /* Goes one step on with the TLS handshake. TLS_MORE: read more when the socket is readable. */
 enum tls_status stream_handshake(struct stream *stream);
