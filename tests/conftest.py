@@ -57,6 +57,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "interop" in item.path.parent.parts:
             item.add_marker(pytest.mark.interop)
+            item.add_marker(pytest.mark.xdist_group("interop"))  # one after the other: they measure
     if native := _native_left_out():
         for item in items:
             if "native" in getattr(getattr(item, "callspec", None), "params", {}).values():
