@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.interop import lab as labs
 from tests.interop.go_node import GoNodeUnavailableError, GoPrograms, obtain, pins
@@ -57,7 +59,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "interop" in item.path.parent.parts:
             item.add_marker(pytest.mark.interop)
-            item.add_marker(pytest.mark.xdist_group("interop"))  # one after the other: they measure
     if native := _native_left_out():
         for item in items:
             if "native" in getattr(getattr(item, "callspec", None), "params", {}).values():
@@ -117,6 +118,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.when == "call":
         item.stash[_failed_tests] = report.failed
     return report
+
+
+class _InteropInTurn(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives interop tests to one worker, one after the other, since they measure; all others to whoever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "interop" if nodeid.startswith("tests/interop/") else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _InteropInTurn:
+    """Say who runs what when several processes share the tests (``-n``)."""
+    return _InteropInTurn(config, log)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

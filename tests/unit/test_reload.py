@@ -256,11 +256,12 @@ async def test_the_firewall_follows() -> None:
 
 async def test_the_record_of_lookups_follows() -> None:
     async with Node(config()) as node:
-        assert not node.logs_lookups
+        assert node.status_lookups() == []
         report = await node.reload(replace(node.config, log_lookups=True))
-        assert report.changes == ("LogLookups is true now",) and node.logs_lookups
+        assert report.changes == ("LogLookups is true now",)
+        assert node.logs_lookups
         await node.reload(replace(node.config, log_lookups=False))
-        assert not node.logs_lookups
+        assert not bool(node.logs_lookups)
 
 
 async def test_a_bad_configuration_changes_nothing() -> None:
