@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 from yggpy.errors import PeerUriError
 
-__all__ = ["MAX_URL_LENGTH", "Url", "go_quote", "parse_query", "parse_url", "split_host_port"]
+__all__ = ["MAX_URL_LENGTH", "Url", "go_quote", "parse_query", "parse_url", "split_host_port", "without_secrets"]
 
 MAX_URL_LENGTH = 4096
 """Characters of the longest URI that is looked at; far more than any peering needs."""
@@ -26,6 +26,8 @@ _ALWAYS_PLAIN = frozenset((string.ascii_letters + string.digits + "-_.~").encode
 _HEX_DIGITS = frozenset(string.hexdigits.encode())
 _SCHEME = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]*")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_SECRETS = re.compile(r"(?i)(?<=://)[^?#]*:[^?#]*(?=@)|(?<=[?&]password=)(?:[^&#\"\\]|\\.|\"(?!$|:\x20))*")
+"""User and password before the host, as proxies take them, and the option ``password``; also within Go's quotes."""
 _OPTIONAL_PORT = re.compile(rb"(?::[0-9]*)?")
 _USERINFO = re.compile(rb"[A-Za-z0-9._:~!$&'()*+,;=%@-]*")
 _QUOTED_CONTROLS = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
@@ -178,6 +180,11 @@ def _encode(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # lone surrogates, which JSON can bring; Go reads them as U+FFFD
         return _SURROGATES.sub("\ufffd", text).encode()
+
+
+def without_secrets(text: str) -> str:
+    """Return a URI, or an error's text that quotes one, for a log: with ``***`` instead of passwords."""
+    return _SECRETS.sub("***", text)
 
 
 def parse_url(text: str) -> Url:
