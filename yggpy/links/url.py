@@ -26,8 +26,8 @@ _ALWAYS_PLAIN = frozenset((string.ascii_letters + string.digits + "-_.~").encode
 _HEX_DIGITS = frozenset(string.hexdigits.encode())
 _SCHEME = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]*")
 _SURROGATES = re.compile("[\ud800-\udfff]")
-_SECRETS = re.compile(r"(?i)(?<=://)[^?#]*:[^?#]*(?=@)|(?<=[?&]password=)(?:[^&#\"\\]|\\.|\"(?!$|:\x20))*")
-"""User and password before the host, as proxies take them, and the option ``password``; also within Go's quotes."""
+_PASSWORD = re.compile(r'(?i)(?<=[?&]password=)(?:[^&#"\\]|\\.|"(?!$|:\x20))*')
+"""The value of the option, also within Go's quotes, which end at the message's end or before a colon."""
 _OPTIONAL_PORT = re.compile(rb"(?::[0-9]*)?")
 _USERINFO = re.compile(rb"[A-Za-z0-9._:~!$&'()*+,;=%@-]*")
 _QUOTED_CONTROLS = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
@@ -184,7 +184,12 @@ def _encode(text: str) -> bytes:
 
 def without_secrets(text: str) -> str:
     """Return a URI, or an error's text that quotes one, for a log: with ``***`` instead of passwords."""
-    return _SECRETS.sub("***", text)
+    scheme, separator, rest = text.partition("://")
+    authority, mark, query = rest.partition("?")
+    user, at, host = authority.rpartition("@")
+    if at and ":" in user:
+        authority = f"***@{host}"
+    return _PASSWORD.sub("***", f"{scheme}{separator}{authority}{mark}{query}")
 
 
 def parse_url(text: str) -> Url:
