@@ -142,7 +142,7 @@ def test_the_same_thing_twice_is_refused() -> None:
         {"YGG_PRIVATE_KEY": "a", "YGG_PRIVATE_KEY_FILE": "b"},
         {"YGG_PRIVATE_KEY": "a", "YGG_PRIVATE_KEY_PATH": "b"},
     ):
-        with pytest.raises(ConfigError, match="^YGG_PRIVATE_KEY: YGG_PRIVATE_KEY_.* is set as well; give one"):
+        with pytest.raises(ConfigError, match=r"^YGG_PRIVATE_KEY: YGG_PRIVATE_KEY_.* is set as well; give one"):
             environment({"b": b"x"}, **variables)
 
 
