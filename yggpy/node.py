@@ -31,6 +31,7 @@ from yggpy.firewall import Ruleset
 from yggpy.inbox import RECEIVE_QUEUE_BYTES, RECEIVE_QUEUE_LIMIT, Inbox, NodeClosedError
 from yggpy.inspection import Inspectable, LinkRates
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, Listener
+from yggpy.links.url import without_secrets
 from yggpy.lookups import LookupLog
 from yggpy.reload import ReloadReport, go_over
 from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
@@ -205,9 +206,10 @@ class Node(Inspectable):
         try:
             self._listeners[uri] = await self.links.listen(uri)
         except PeerUriError as error:
-            self._log.error('Invalid listener URI "%s" specified, ignoring: %s', uri, error)
+            shown, reason = without_secrets(uri), without_secrets(str(error))
+            self._log.error('Invalid listener URI "%s" specified, ignoring: %s', shown, reason)
         except OSError as error:
-            self._log.error('Failed to start listener "%s": %s', uri, error)
+            self._log.error('Failed to start listener "%s": %s', without_secrets(uri), error)
         self._check_open()
         return self.listening_on(uri)
 
@@ -241,7 +243,9 @@ class Node(Inspectable):
         except AlreadyConfiguredError:
             pass  # a repeated line is harmless
         except PeerUriError as error:
-            raise ConfigError(f'cannot use peer "{uri}": {error}') from error
+            reason = without_secrets(str(error))
+            key = "InterfacePeers" if interface else "Peers"
+            raise ConfigError(f'cannot use peer "{without_secrets(uri)}": {reason}', key) from None
 
     def _open_tun(self) -> None:
         assert self._core is not None

@@ -29,6 +29,7 @@ from yggpy.firewall import Ruleset
 from yggpy.links.manager import AlreadyConfiguredError, LinkManager, NotConfiguredError
 from yggpy.links.transports import parse_listener, parse_peering
 from yggpy.links.uri import LinkUri
+from yggpy.links.url import without_secrets
 from yggpy.multicast.model import interface_rules
 
 __all__ = ["Changes", "ReloadReport", "ReloadableNode", "check_config", "compare", "go_over"]
@@ -126,7 +127,8 @@ def _check_uri(problems: Problems, key: str, uri: str, parse: Callable[[str], ob
         try:
             parse(uri)
         except (PeerUriError, OSError) as error:
-            raise ConfigError(f'{key}: cannot use "{uri}": {error}', key) from None
+            reason = without_secrets(str(error))
+            raise ConfigError(f'{key}: cannot use "{without_secrets(uri)}": {reason}', key) from None
 
     problems.attempt(attempt)
 

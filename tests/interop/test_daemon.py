@@ -321,3 +321,36 @@ def test_peers_that_are_kept(lab: Lab) -> None:
     assert ours.admin("reload")["changes"] == []
     assert ctl("removePeer", f"uri={uri}").returncode == 0
     until(lambda: uptimes(ours) == {}, "the end of the link")
+
+
+# -- the environment and the state directory -----------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("own_ways")
+def test_a_node_configured_only_by_its_environment(lab: Lab) -> None:
+    """It joins a Go peer, and has the same key after a restart."""
+    ours, theirs = lab.node(OURS, name="ours"), lab.node(GO, name="theirs")
+    uri = theirs.listen("tls")
+    theirs.start()
+    theirs.wait_ready()
+    variables = {
+        "YGG_PEERS": uri,
+        "YGG_ADMIN_LISTEN": f"unix://{ours.admin_path}",
+        "YGG_MULTICAST_INTERFACES": "[]",
+        "YGG_IF_NAME": "ygg0",
+        "YGG_STATE_DIR": str(lab.folder / "state"),
+    }
+    settings = [f"{name}={value}" for name, value in variables.items()]
+    keys = []
+    for _ in range(2):
+        with open(ours.log_path, "ab") as log:
+            process = ours.space.popen(["env", *settings, *ours.command(), "-autoconf"], output=log)
+        until(lambda: len(theirs.peers_up()) == 1, f"the link: {ours.log_text()}")
+        keys.append(theirs.peers_up()[0]["key"])
+        process.terminate()
+        assert process.wait(WAIT) == 0
+        ours.space.forget(process)
+        until(lambda: theirs.peers_up() == [], "the end of the link")
+    assert keys[0] == keys[1] != ours.public_key.hex()
+    assert "A new private key was made" in ours.log_text()
+    assert "The private key is the one kept in" in ours.log_text()

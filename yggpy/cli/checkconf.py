@@ -20,22 +20,23 @@ __all__ = ["MAX_FINDINGS", "check_source"]
 MAX_FINDINGS = 200
 """Findings that are listed; of more there is only the number."""
 _MAX_INTERFACE_NAME = 15
+_NOWHERE = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
     place: tuple[int, int]
+    """``_NOWHERE``: not in the text, but in the environment."""
     text: str
     fatal: bool
 
 
 def check_source(source: ConfigSource) -> tuple[str, bool]:
     """Return the report on a configuration, and whether a node runs with it. Raises ``ConfigError`` if unreadable."""
-    findings = sorted(_findings(source.read()), key=lambda finding: finding.place)
+    findings = sorted(_findings(source), key=lambda finding: finding.place)
     lines = [
-        f"{source.name}:{line}:{column}: {'' if finding.fatal else 'warning: '}{finding.text}"
+        f"{_shown(source, finding.place)}: {'' if finding.fatal else 'warning: '}{finding.text}"
         for finding in findings[:MAX_FINDINGS]
-        for line, column in (finding.place,)
     ]
     if len(findings) > MAX_FINDINGS:
         lines.append(f"{source.name}: {len(findings) - MAX_FINDINGS} more are not listed")
@@ -49,32 +50,47 @@ def _count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
-def _findings(data: bytes) -> list[_Finding]:
+def _shown(source: ConfigSource, place: tuple[int, int]) -> str:
+    return "environment" if place == _NOWHERE else f"{source.name}:{place[0]}:{place[1]}"
+
+
+def _findings(source: ConfigSource) -> list[_Finding]:
     from yggpy.reload import check_config
 
+    environment = source.environment
+    found = [_Finding(_NOWHERE, str(variable), False) for variable in environment.unknown]
+    data = source.read()
     try:
         text = ConfigText(data)
     except ConfigError as error:
-        return [_Finding(error.place or (1, 1), str(error), True)]
-    found = [_Finding((key.line, key.column), str(key), False) for key in text.unknown_keys()]
+        return [*found, _Finding(error.place or (1, 1), str(error), True)]
+    found += [_Finding((key.line, key.column), str(key), False) for key in text.unknown_keys()]
     try:
-        config = text.build()
+        config = source.build(text)
         problems: tuple[ConfigError, ...] = ()
     except ConfigError as error:
-        return found + _placed(text, error.problems)
+        return found + _placed(source, text, error.problems)
     try:
         check_config(config)
     except ConfigError as error:
-        problems = error.problems
-    found += _placed(text, problems)
-    found += [_Finding(text.place(key), line, fatal) for key, line, fatal in _beyond_the_links(config)]
+        problems = environment.explain(error).problems
+    beyond = [(ConfigError(line, key), fatal) for key, line, fatal in _beyond_the_links(config)]
+    found += _placed(source, text, problems)
+    found += [
+        _Finding(_place(source, text, problem.key), str(environment.explain(problem)), fatal)
+        for problem, fatal in beyond
+    ]
     return found
 
 
-def _placed(text: ConfigText, problems: tuple[ConfigError, ...]) -> list[_Finding]:
+def _place(source: ConfigSource, text: ConfigText, key: str) -> tuple[int, int]:
+    return _NOWHERE if source.environment.variable_of(key) else text.place(key)
+
+
+def _placed(source: ConfigSource, text: ConfigText, problems: tuple[ConfigError, ...]) -> list[_Finding]:
     # What there are more of than are listed need no place, which takes time to find.
     return [
-        _Finding(text.place(problem.key) if number <= MAX_FINDINGS else (1 << 30, 0), str(problem), True)
+        _Finding(_place(source, text, problem.key) if number <= MAX_FINDINGS else (1 << 30, 0), str(problem), True)
         for number, problem in enumerate(problems)
     ]
 

@@ -1,4 +1,6 @@
-"""The configuration's source: standard input, or a file that can be read again while the node runs."""
+"""The configuration's source: standard input, or a file that can be read again while the node runs; and over it the
+environment of the process, which stays what it was at the start.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +12,47 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from yggpy.config import MAX_CONFIG_SIZE, Config
+from yggpy.config.environment import Environment
 from yggpy.config.parsing import ConfigText
 from yggpy.config.pem import read_private_key
 from yggpy.errors import ConfigError
 from yggpy.keys import PrivateKey
 
-__all__ = ["ConfigSource"]
+__all__ = ["ConfigSource", "read_value"]
 
 _STANDARD_INPUT = 0
 
 
-class ConfigSource:
-    """Where the configuration comes from: the file ``path``; None: standard input."""
+def read_value(path: str) -> bytes:
+    """Return what is in a file that a variable names. Raises ``ConfigError``."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_CONFIG_SIZE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f'cannot read the file "{path}": {reason}') from None
 
-    def __init__(self, path: str | None) -> None:
+
+class ConfigSource:
+    """Where the configuration comes from: the file ``path``; None: standard input, or with ``defaults`` nowhere."""
+
+    def __init__(self, path: str | None, environment: Environment | None = None, *, defaults: bool = False) -> None:
+        """``environment`` counts over what the source says."""
         self.path = path
+        self.environment = environment or Environment()
+        self._defaults = defaults
 
     @property
     def name(self) -> str:
         """What it is called in messages."""
+        if self._defaults:
+            return "environment"
         return "standard input" if self.path is None else self.path
 
     def read(self) -> bytes:
         """Return all of it, or a little more than a configuration may have. Raises ``ConfigError``."""
+        if self._defaults:
+            return b"{}"
         source: str | int = _STANDARD_INPUT if self.path is None else self.path
         try:
             file: BinaryIO
@@ -42,17 +62,33 @@ class ConfigSource:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(f"cannot read the configuration from {self.name}: {reason}") from None
 
-    def load(self) -> Config:
-        """Read a configuration to start with. Raises ``ConfigError``, which names the source."""
+    def build(self, text: ConfigText, make_key: Callable[[], PrivateKey] = PrivateKey.generate) -> Config:
+        """Return the configuration of a text of this source. Raises ``ConfigError``, which names variables."""
+        return self._build(text, read_private_key, make_key)
+
+    def _build(
+        self, text: ConfigText, read_key: Callable[[str], PrivateKey], make_key: Callable[[], PrivateKey]
+    ) -> Config:
+        try:
+            return text.build(read_key, make_key, self.environment.over(text.members))
+        except ConfigError as error:
+            raise self.environment.explain(error) from None
+
+    def load(self, make_key: Callable[[], PrivateKey] = PrivateKey.generate) -> Config:
+        """Read a configuration to start with. Raises ``ConfigError``, which names the source.
+
+        ``make_key`` gives the key if nothing else does.
+        """
         data = self.read()
         try:
-            return ConfigText(data).build()
+            return self.build(ConfigText(data), make_key)
         except ConfigError as error:
             raise self._cannot_use(error) from None
 
-    def load_again(self, running: Config) -> Config:
+    def load_again(self, running: Config, *, file_only: bool = False) -> Config:
         """Read the file again, for a node that has been started with ``running``. Raises ``ConfigError``.
 
+        ``file_only``: what the file says by itself, without the environment.
         The node's key stays: one that the file leaves out does not become another random one, and a key file need not
         be readable any more.
         """
@@ -67,7 +103,10 @@ class ConfigSource:
 
         data = self.read()
         try:
-            return ConfigText(data).build(read_key, lambda: running.private_key)
+            text = ConfigText(data)
+            if file_only:
+                return text.build(read_key, lambda: running.private_key)
+            return self._build(text, read_key, lambda: running.private_key)
         except ConfigError as error:
             raise self._cannot_use(error) from None
 
@@ -108,6 +147,8 @@ class ConfigSource:
 
     def _cannot_use(self, error: ConfigError) -> ConfigError:
         more = "; -checkconf lists all problems" if len(error.problems) > 1 else ""
+        if self.environment.variable_of(error.problems[0].key):
+            return ConfigError(f"cannot use the environment: {error}{more}", error.key)
         return ConfigError(f"cannot use the configuration from {self.name}: {error}{more}", error.key, error.place)
 
 

@@ -72,6 +72,8 @@ class DaemonOptions:
     """Whom to become once the node has started."""
     source: ConfigSource | None = None
     """Where the configuration came from; None: from nowhere (``-autoconf``)."""
+    notes: tuple[tuple[int, str], ...] = ()
+    """Level and text of what the log is to say first: what became of the environment and the state directory."""
 
 
 NodeFactory = Callable[[Config, logging.Logger], NodeService]
@@ -166,6 +168,8 @@ class _Daemon:
         config, log = self._config, self._log
         log.info("Build name: %s", BUILD_NAME)
         log.info("Build version: %s", build_version())
+        for level, note in self._options.notes:
+            log.log(level, "%s", note)
         for unknown in config.unknown_keys:
             log.warning("Configuration, line %d: %s", unknown.line, unknown)
         config.check()

@@ -7,17 +7,21 @@ Whatever goes wrong is one line on standard error and exit code 1, where Go prin
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from yggpy.cli.flags import FlagError, FlagSet, HelpRequestedError, ParsedFlags
-from yggpy.errors import YggpyError
+from yggpy.errors import ConfigError, YggpyError
 from yggpy.version import BUILD_NAME, build_version
 
 if TYPE_CHECKING:
     from yggpy.cli.configfile import ConfigSource
+    from yggpy.cli.privileges import Identity
+    from yggpy.cli.statedir import StateDirectory
     from yggpy.config import Config
+    from yggpy.config.environment import Environment
 
 __all__ = ["PROGRAM", "main"]
 
@@ -27,11 +31,11 @@ _INTERRUPTED = 130
 
 def _flags() -> FlagSet:
     flags = FlagSet(PROGRAM)
-    with_config = "with -useconf or -useconffile:"
+    with_config = "with -useconf, -useconffile or -autoconf:"
     flags.add("genconf", False, "print a new configuration with a random key")
     flags.add("useconf", False, "read the configuration (HJSON or JSON) from standard input")
     flags.add("useconffile", "", "read the configuration (HJSON or JSON) from this file")
-    flags.add("autoconf", False, "run with defaults and a random key, without a configuration")
+    flags.add("autoconf", False, "run with defaults and a random key, without a configuration file")
     flags.add("normaliseconf", False, f"{with_config} print the configuration with all defaults filled in")
     flags.add("checkconf", False, f"{with_config} list all problems of the configuration, and start nothing")
     flags.add("exportkey", False, f"{with_config} print the private key in PEM format")
@@ -43,6 +47,9 @@ def _flags() -> FlagSet:
     flags.add("logto", "stdout", 'where to log: "stdout", "syslog" or the path of a file')
     flags.add("loglevel", "info", "how much to log: error, warn, info, debug or trace")
     flags.add("user", "", "user (and group, as user:group) to run as once started")
+    flags.add(
+        "statedir", "", "keep the private key in this folder, if the configuration has none; made at the first start"
+    )
     flags.add("notifyfd", -1, "when ready, write a newline to this file descriptor, for a service manager")
     return flags
 
@@ -78,35 +85,79 @@ def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
 
     from yggpy.config import Config
 
-    source = _source(parsed)
-    if parsed.enabled("checkconf"):
+    if not _has_source(parsed):
+        if parsed.enabled("genconf") and not parsed.enabled("checkconf"):
+            _print_config(Config.generate(), parsed)
+            return 0
+        return _no_source(flags, parsed)
+    checking = parsed.enabled("checkconf")
+    try:
+        environment = _environment()
+    except ConfigError as error:
+        if not checking:
+            raise
+        lines = [f"environment: {problem}" for problem in error.problems]
+        _print("\n".join([*lines, "environment: the rest was not checked"]))
+        return 1
+    source = _source(parsed, environment)
+    if checking:
         return _check(source)
-    if source is not None:
-        config = source.load()
-    elif parsed.enabled("autoconf"):
-        config = Config.generate()
-    elif parsed.enabled("genconf"):
-        _print_config(Config.generate(), parsed)
-        return 0
-    else:
-        _print("Usage:")
-        sys.stderr.write(flags.help_text())
-        if parsed.enabled("address") or parsed.enabled("subnet"):
-            _print("\nError: You need to specify some config data using -useconf or -useconffile.")
-        return 0
-
+    user = _user(parsed)
+    state = _state_directory(parsed, environment, user)
+    config = source.load() if state is None else source.load(state.key)
     if _answer(config, parsed):
+        for unknown in environment.unknown:
+            _complain(f"warning: {unknown}")
         return 0
-    return _serve(config, source, parsed)
+    return _serve(config, source, parsed, user, state)
 
 
-def _check(source: ConfigSource | None) -> int:
+def _no_source(flags: FlagSet, parsed: ParsedFlags) -> int:
+    """Say what is missing, when no flag tells where the configuration is."""
+    if parsed.enabled("checkconf"):
+        _complain("-checkconf needs a configuration: give -useconf, -useconffile or -autoconf as well")
+        return 1
+    _print("Usage:")
+    sys.stderr.write(flags.help_text())
+    if parsed.enabled("address") or parsed.enabled("subnet"):
+        _print("\nError: You need to specify some config data using -useconf or -useconffile.")
+    if any(name.startswith("YGG_") for name in os.environ):
+        _complain("YGG_ variables are set: -autoconf runs a node with them and without a file")
+    return 0
+
+
+def _environment() -> Environment:
+    """Return what the process's variables say. Raises ``ConfigError``."""
+    from yggpy.config.environment import PREFIX, Environment
+
+    if not any(name.startswith(PREFIX) for name in os.environ):
+        return Environment()
+
+    from yggpy.cli.configfile import read_value
+
+    return Environment.read(os.environ, read_value)
+
+
+def _user(parsed: ParsedFlags) -> Identity | None:
+    from yggpy.cli.privileges import Identity
+
+    return Identity.parse(parsed.text("user")) if parsed.text("user") else None
+
+
+def _state_directory(parsed: ParsedFlags, environment: Environment, user: Identity | None) -> StateDirectory | None:
+    path = parsed.text("statedir") or environment.state_directory
+    if not path:
+        return None
+
+    from yggpy.cli.statedir import StateDirectory
+
+    return StateDirectory(path, user)
+
+
+def _check(source: ConfigSource) -> int:
     """Print all that is wrong with a configuration."""
     from yggpy.cli.checkconf import check_source
 
-    if source is None:
-        _complain("-checkconf needs a configuration: give -useconf or -useconffile as well")
-        return 1
     report, good = check_source(source)
     _print(report)
     return 0 if good else 1
@@ -139,19 +190,23 @@ def _print_config(config: Config, parsed: ParsedFlags) -> None:
     _print(config.to_json() if parsed.enabled("json") else config.to_hjson())
 
 
-def _serve(config: Config, source: ConfigSource | None, parsed: ParsedFlags) -> int:
+def _serve(
+    config: Config, source: ConfigSource, parsed: ParsedFlags, user: Identity | None, state: StateDirectory | None
+) -> int:
     from yggpy.cli.daemon import DaemonOptions, run_daemon
     from yggpy.cli.logs import configure_logging
-    from yggpy.cli.privileges import Identity
 
     options = DaemonOptions(
         notify_fd=parsed.number("notifyfd"),
-        user=Identity.parse(parsed.text("user")) if parsed.text("user") else None,
-        source=source,
+        user=user,
+        source=None if parsed.enabled("autoconf") else source,
+        notes=(*_environment_notes(source.environment), *_state_notes(state)),
     )
     setup = configure_logging(parsed.text("logto"), parsed.text("loglevel"), PROGRAM)
 
     def report(error: Exception) -> None:
+        if isinstance(error, ConfigError):
+            error = source.environment.explain(error)
         expected = isinstance(error, (YggpyError, OSError))
         message = str(error) if expected else f"internal error: {type(error).__name__}: {error}"
         if not expected:
@@ -164,15 +219,36 @@ def _serve(config: Config, source: ConfigSource | None, parsed: ParsedFlags) -> 
     return run_daemon(config, setup.logger, report, options)
 
 
-def _source(parsed: ParsedFlags) -> ConfigSource | None:
-    """Return where a configuration is to be read from, if the flags ask for that."""
+def _environment_notes(environment: Environment) -> list[tuple[int, str]]:
+    """Return what the log is to say of the environment: names, no values."""
+    notes = []
+    if environment.variables:
+        notes.append((logging.INFO, f"Configuration from the environment: {', '.join(environment.variables.values())}"))
+    return notes + [(logging.WARNING, f"Environment: {unknown}") for unknown in environment.unknown]
+
+
+def _state_notes(state: StateDirectory | None) -> list[tuple[int, str]]:
+    """Lock the state directory, and return what the log is to say of it."""
+    if state is None:
+        return []
+    if not state.used:
+        return [(logging.INFO, f"The configuration has a private key; the one in {state.path} is not used")]
+    warnings = [(logging.WARNING, line) for line in state.hold()]
+    made = "A new private key was made and is kept in" if state.is_new else "The private key is the one kept in"
+    return [(logging.INFO, f"{made} {state.key_path}"), *warnings]
+
+
+def _has_source(parsed: ParsedFlags) -> bool:
+    return parsed.enabled("autoconf") or parsed.enabled("useconf") or bool(parsed.text("useconffile"))
+
+
+def _source(parsed: ParsedFlags, environment: Environment) -> ConfigSource:
+    """Return where the flags say that the configuration is to be read from."""
     from yggpy.cli.configfile import ConfigSource
 
     if parsed.enabled("autoconf"):
-        return None
-    if parsed.enabled("useconf"):
-        return ConfigSource(None)
-    return ConfigSource(parsed.text("useconffile")) if parsed.text("useconffile") else None
+        return ConfigSource(None, environment, defaults=True)
+    return ConfigSource(None if parsed.enabled("useconf") else parsed.text("useconffile"), environment)
 
 
 def _print(text: str) -> None:

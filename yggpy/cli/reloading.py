@@ -73,6 +73,10 @@ class Reloader:
             self._manager.reloading()
             try:
                 report = await self._node.reload(await self._load())
+            except ConfigError as error:
+                explained = error if self._source is None else self._source.environment.explain(error)
+                self._log.error("Nothing was reloaded: %s", explained)
+                raise explained from None
             except YggpyError as error:
                 self._log.error("Nothing was reloaded: %s", error)
                 raise
@@ -101,13 +105,17 @@ class Reloader:
         same = _same_as(uri)
         async with self._lock:
             source, running = self._file(), self._node.config
-            there = await asyncio.to_thread(source.load_again, running)
+            there = await asyncio.to_thread(source.load_again, running, file_only=True)
             if any(map(same, _uris(there, interface))):
                 return False
             await asyncio.to_thread(source.rewrite, lambda data: add_peer(data, uri, interface))
-            # For the next reload: what the file does not have any more then is to go.
-            _set_uris(self._node, interface, [*_uris(running, interface), uri])
+            variable = self._variable(source, interface)
+            if not variable:
+                # For the next reload: what the file does not have any more then is to go.
+                _set_uris(self._node, interface, [*_uris(running, interface), uri])
         self._log.info("Peer %s kept in %s", _shown(uri), source.name)
+        if variable:
+            self._log.warning("After a restart %s counts instead of the file's list, without this peer", variable)
         return True
 
     async def drop_peer(self, uri: str, interface: str) -> bool:
@@ -119,10 +127,16 @@ class Reloader:
             source = self._file()
             if not await asyncio.to_thread(source.rewrite, lambda data: remove_peers(data, same, interface)):
                 return False
-            left = [other for other in _uris(self._node.config, interface) if not same(other)]
-            _set_uris(self._node, interface, left)
+            if not self._variable(source, interface):
+                left = [other for other in _uris(self._node.config, interface) if not same(other)]
+                _set_uris(self._node, interface, left)
         self._log.info("Peer %s removed from %s", _shown(uri), source.name)
         return True
+
+    @staticmethod
+    def _variable(source: ConfigSource, interface: str) -> str:
+        """Return the variable that counts instead of the file's list of peers; empty: none does."""
+        return source.environment.variable_of("InterfacePeers" if interface else "Peers")
 
     def _file(self) -> ConfigSource:
         if self._source is None:

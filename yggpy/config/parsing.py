@@ -29,7 +29,7 @@ from yggpy.config.problems import Problems
 from yggpy.errors import ConfigError
 from yggpy.keys import PrivateKey
 
-__all__ = ["CONFIG_SHAPE", "MAX_UNKNOWN_KEYS", "ConfigText", "parse_config"]
+__all__ = ["CONFIG_KEYS", "CONFIG_SHAPE", "MAX_UNKNOWN_KEYS", "ConfigText", "parse_config"]
 
 MAX_UNKNOWN_KEYS = 32
 """Unknown keys that are told; with more of them this is not a configuration."""
@@ -59,13 +59,19 @@ class ConfigText:
         self._names = {_path_text(path).lower(): span.name for path, span in self.marks.items()}
 
     def build(
-        self, read_key: ReadKey = read_private_key, make_key: Callable[[], PrivateKey] = PrivateKey.generate
+        self,
+        read_key: ReadKey = read_private_key,
+        make_key: Callable[[], PrivateKey] = PrivateKey.generate,
+        members: dict[str, HjsonValue] | None = None,
     ) -> Config:
         """Return the configuration. Raises ``ConfigError``, which has all that is wrong with the types of values.
 
         ``read_key`` reads the key file that ``PrivateKeyPath`` names; ``make_key`` makes a key if the text has none.
+        ``members`` are to count instead of the text's own ones.
         """
-        return replace(_build(self.members, read_key, make_key), unknown_keys=self.unknown_keys())
+        return replace(
+            _build(self.members if members is None else members, read_key, make_key), unknown_keys=self.unknown_keys()
+        )
 
     def unknown_keys(self) -> tuple[UnknownKey, ...]:
         """Return the keys that mean nothing, ``MAX_UNKNOWN_KEYS`` at most."""
@@ -319,6 +325,8 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
         "Firewall": _scalar("firewall", read_firewall),
     }
 )
+CONFIG_KEYS = tuple(_KEYS)
+"""All keys, as Go spells them."""
 _NAMES = {name.lower(): name for name in _KEYS}
 
 _LIST_OF_TEXT = Shape(elements=TEXT)

@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 from yggpy.errors import PeerUriError
 
-__all__ = ["MAX_URL_LENGTH", "Url", "go_quote", "parse_query", "parse_url", "split_host_port"]
+__all__ = ["MAX_URL_LENGTH", "Url", "go_quote", "parse_query", "parse_url", "split_host_port", "without_secrets"]
 
 MAX_URL_LENGTH = 4096
 """Characters of the longest URI that is looked at; far more than any peering needs."""
@@ -26,6 +26,8 @@ _ALWAYS_PLAIN = frozenset((string.ascii_letters + string.digits + "-_.~").encode
 _HEX_DIGITS = frozenset(string.hexdigits.encode())
 _SCHEME = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]*")
 _SURROGATES = re.compile("[\ud800-\udfff]")
+_PASSWORD = re.compile(r'(?i)(?<=[?&]password=)(?:[^&#"\\]|\\.|"(?!$|:\x20))*')
+"""The value of the option, also within Go's quotes, which end at the message's end or before a colon."""
 _OPTIONAL_PORT = re.compile(rb"(?::[0-9]*)?")
 _USERINFO = re.compile(rb"[A-Za-z0-9._:~!$&'()*+,;=%@-]*")
 _QUOTED_CONTROLS = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
@@ -178,6 +180,16 @@ def _encode(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # lone surrogates, which JSON can bring; Go reads them as U+FFFD
         return _SURROGATES.sub("\ufffd", text).encode()
+
+
+def without_secrets(text: str) -> str:
+    """Return a URI, or an error's text that quotes one, for a log: with ``***`` instead of passwords."""
+    scheme, separator, rest = text.partition("://")
+    authority, mark, query = rest.partition("?")
+    user, at, host = authority.rpartition("@")
+    if at and ":" in user:
+        authority = f"***@{host}"
+    return _PASSWORD.sub("***", f"{scheme}{separator}{authority}{mark}{query}")
 
 
 def parse_url(text: str) -> Url:
