@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -199,6 +200,15 @@ def uptimes(node: MeshNode) -> dict[str, float]:
     return {peer["key"]: peer["uptime"] for peer in node.peers_up()}
 
 
+def node_info(asking: MeshNode, asked: MeshNode) -> dict[str, Any]:
+    """Return the NodeInfo that one node gets of another; nothing if it got no answer. Go asks only once."""
+    try:
+        answer: dict[str, Any] = asking.admin("getNodeInfo", key=asked.public_key.hex())[asked.public_key.hex()]
+    except AdminError:
+        return {}
+    return answer
+
+
 @pytest.mark.usefixtures("own_ways")
 @pytest.mark.parametrize("by", ["signal", "admin"])
 def test_a_reload_changes_what_the_file_changed(lab: Lab, by: str) -> None:
@@ -241,9 +251,9 @@ def test_a_reload_changes_what_the_file_changed(lab: Lab, by: str) -> None:
     for node in (stays, incoming):  # the links that did not change are still the same ones, seen from both ends
         assert after[keys[node]] >= before[keys[node]] + 0.9 * passed
         assert uptimes(node)[ours.public_key.hex()] >= before[keys[node]]
-    assert goes.peers_up() == []
+    until(lambda: goes.peers_up() == [], "the end of the link at its other end")
     wait_reachable(ours, stays)  # a new peer may mean a new root, so this can take a moment
-    assert stays.admin("getNodeInfo", key=ours.public_key.hex())[ours.public_key.hex()]["name"] == "after"
+    until(lambda: node_info(stays, ours).get("name") == "after", "the new NodeInfo")
     goes.admin("addPeer", uri=f"tcp://{ours.space.address}:9100")
     until(lambda: keys[goes] in uptimes(ours), "a link through the new listener")
     write_config(ours, AllowedPublicKeys=[keys[incoming]])
@@ -348,7 +358,7 @@ def test_a_node_configured_only_by_its_environment(lab: Lab) -> None:
         until(lambda: len(theirs.peers_up()) == 1, f"the link: {ours.log_text()}")
         keys.append(theirs.peers_up()[0]["key"])
         process.terminate()
-        assert process.wait(WAIT) == 0
+        assert process.wait(WAIT) == 0, ours.log_text()
         ours.space.forget(process)
         until(lambda: theirs.peers_up() == [], "the end of the link")
     assert keys[0] == keys[1] != ours.public_key.hex()

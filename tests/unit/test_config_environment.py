@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -22,11 +23,11 @@ def no_file(path: str) -> bytes:
     raise ConfigError(f'cannot read the file "{path}": not there')
 
 
-def environment(files: dict[str, bytes] | None = None, **variables: str) -> Environment:
+def environment(files: Mapping[str, bytes] | None = None, /, **variables: str) -> Environment:
     return Environment.read(variables, no_file if files is None else files.__getitem__)
 
 
-def config(text: str = "", files: dict[str, bytes] | None = None, **variables: str) -> Config:
+def config(text: str = "", files: Mapping[str, bytes] | None = None, /, **variables: str) -> Config:
     """Return the configuration of a file's text and variables."""
     parsed, found = ConfigText(text.encode()), environment(files, **variables)
     return parsed.build(members=found.over(parsed.members))
@@ -62,7 +63,7 @@ def test_every_attribute_of_the_configuration_has_a_variable() -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_value_gets_where_it_belongs(name: str) -> None:
     text, value = EXAMPLES[name]
-    for made in (config(**{name: text}), config(files={"/run/x": f"{text}\n".encode()}, **{f"{name}_FILE": "/run/x"})):
+    for made in (config(**{name: text}), config("", {"/run/x": f"{text}\n".encode()}, **{f"{name}_FILE": "/run/x"})):
         found = getattr(made, name.removeprefix("YGG_").lower())
         assert found.to_bytes() == value.to_bytes() if isinstance(value, PrivateKey) else found == value
 
