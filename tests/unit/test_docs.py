@@ -34,16 +34,6 @@ def test_the_other_embedding_examples_compile() -> None:
         compile(block, f"embedding.md block {number}", "exec")
 
 
-def test_the_tests_that_the_table_of_the_ctl_names_are_there() -> None:
-    table = (DOCS / "compatibility" / "ctl.md").read_text()
-    tests = DOCS.parent / "tests"
-    names = set(re.findall(r"\b(test_\w+)(?!\.py)\b", re.sub(r"test_\w+\.py", "", table)))
-    files = [tests / "interop" / "test_ctl.py", *(tests / "unit").glob("test_ctl_*.py")]
-    defined = set(re.findall(r"^def (test_\w+)", "".join(file.read_text() for file in files), re.MULTILINE))
-    assert len(names) > 10
-    assert names <= defined
-
-
 FIREWALL_EXAMPLES = re.findall(r"```hjson\n(.*?)```", (DOCS / "firewall.md").read_text(), re.DOTALL)
 
 
