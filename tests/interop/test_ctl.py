@@ -150,6 +150,21 @@ def test_health(lab: Lab, kind: str) -> None:
     assert (code, text.split(":")[0]) == (1, "unhealthy")
 
 
+@pytest.mark.parametrize("kind", [*GO_VERSIONS, OURS])
+def test_watch(lab: Lab, kind: str) -> None:
+    watched, peer = lab.node(kind, name="watched"), lab.node(GO_VERSIONS[-1], name="peer")
+    watched.dial(peer.listen("tcp"))
+    lab.start()
+    wait_reachable(watched, peer)
+    code, text = run_tool(OUR_TOOL, f"unix://{watched.admin_path}", "watch", "count=2", "interval=0.2")
+    assert code == 0
+    blocks = text.strip().split(f"{watched.address}  ")[1:]
+    assert len(blocks) == 2
+    for block in blocks:
+        assert "1 of 1 peers up, 2 nodes in the tree" in block
+        assert block.count(peer.address) >= 2, "as a peer and as the other end of a session"
+
+
 def test_the_recorded_tables_are_still_true(tmp_path: Path) -> None:
     """The vectors of the unit tests, asked of the real tool again."""
     try:

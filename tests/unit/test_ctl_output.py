@@ -155,3 +155,35 @@ def test_figures() -> None:
     assert [whole_seconds(number) for number in (0, 61, 7201, -61)] == ["0s", "1m1s", "2h0m1s", "-1m1s"]
     assert [rounded_seconds(number) for number in (499_999_999, 500_000_000, -500_000_000)] == ["0s", "1s", "-1s"]
     assert [milliseconds(number) for number in (999, 1_000, 1_234_567, -5)] == ["", "0.00ms", "1.23ms", ""]
+
+
+@pytest.mark.parametrize(
+    ("command", "response", "shown"),
+    [
+        ("reload", {"changes": [], "warnings": []}, "nothing has changed"),
+        ("reload", {"changes": ["peer a added"], "warnings": ["b\x1b"]}, "peer a added\nwarning: b\\x1b"),
+        ("getFirewall", {"enabled": False}, " Firewall enabled:  false \n"),
+        (
+            "getFirewall",
+            {"enabled": True, "flows": 3, "denied": 4, "rules": [{"name": "web", "allowed": 5}]},
+            " Firewall enabled:  true \n"
+            " Flows:             3    \n"
+            " Max flows:         0    \n"
+            " Flows evicted:     0    \n"
+            " Established:       0    \n"
+            " Icmp errors:       0    \n"
+            " Fragments:         0    \n"
+            " Denied:            4    \n"
+            " Malformed:         0    \n"
+            " Allowed by web:    5    \n",
+        ),
+        (
+            "getTransit",
+            {"enabled": False, "refused": {"traffic": 2}, "resting_peers": ["ab"]},
+            " Transit enabled:  false \n Refused traffic:  2     \n Resting peer:     ab    \n",
+        ),
+    ],
+)
+def test_answers_to_commands_of_ours(command: str, response: dict[str, Any], shown: str) -> None:
+    output = render(command, Answer(None, json.dumps(response)))
+    assert (render_table(output, borders=False) if isinstance(output, Table) else output) == shown

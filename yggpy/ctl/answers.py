@@ -22,14 +22,18 @@ from yggpy.ctl.figures import data_size, milliseconds, rounded_seconds, whole_se
 from yggpy.ctl.tables import Table
 from yggpy.errors import PeerUriError
 from yggpy.links.url import parse_url
-from yggpy.printable import printable_json
+from yggpy.printable import printable, printable_json
 
-__all__ = ["Entry", "Renderer", "render", "renders", "yes_or_dash"]
+__all__ = ["Entry", "Renderer", "render", "renders", "shown_rate", "shown_uri", "yes_or_dash"]
 
 Renderer: TypeAlias = Callable[[Answer], Table | str | None]
 
 _renderers: dict[str, Renderer] = {}
 _LIMIT = 1 << 64
+_FIREWALL_COUNTERS = (
+    *("flows", "max_flows", "flows_evicted", "established"),
+    *("icmp_errors", "fragments", "denied", "malformed"),
+)
 _KINDS = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
 
 
@@ -79,6 +83,14 @@ class Entry:
         if not math.isfinite(value) or abs(value) >= _LIMIT:
             raise AnswerError(f"{self._path(name)} in the node's answer is too large")
         return int(value)
+
+    def names(self) -> list[str]:
+        """Return the names of all members, in their order."""
+        return list(self._members)
+
+    def entry(self, name: str) -> Entry:
+        """Return an object."""
+        return Entry(self._members.get(name), self._path(name))
 
     def entries(self, name: str) -> list[Entry]:
         """Return a list of objects."""
@@ -169,7 +181,7 @@ def _peers(answer: Answer) -> Table:
 def _peer(peer: Entry) -> tuple[str, ...]:
     up, failure = peer.flag("up"), peer.text("last_error")
     return (
-        _without_query(peer.text("remote")),
+        shown_uri(peer.text("remote")),
         "Up" if up else "Down",
         "In" if peer.flag("inbound") else "Out",
         peer.text("address"),
@@ -177,19 +189,21 @@ def _peer(peer: Entry) -> tuple[str, ...]:
         (up and milliseconds(peer.whole("latency"))) or "-",
         data_size(peer.whole("bytes_recvd")),
         data_size(peer.whole("bytes_sent")),
-        _rate(peer.whole("rate_recvd")),
-        _rate(peer.whole("rate_sent")),
+        shown_rate(peer.whole("rate_recvd")),
+        shown_rate(peer.whole("rate_sent")),
         str(peer.whole("priority")),
         str(peer.whole("cost")),
         f"{rounded_seconds(peer.whole('last_error_time'))} ago: {failure}" if failure and not up else "-",
     )
 
 
-def _rate(size: int) -> str:
+def shown_rate(size: int) -> str:
+    """Return bytes in a second for a table."""
     return f"{data_size(size)}/s" if size else "-"
 
 
-def _without_query(uri: str) -> str:
+def shown_uri(uri: str) -> str:
+    """Return ``uri`` without its query, which may hold a password."""
     try:
         return str(parse_url(uri).without_query())
     except PeerUriError:
@@ -275,3 +289,34 @@ def _node_info(answer: Answer) -> str | None:
 @renders("addPeer", "removePeer")
 def _nothing(answer: Answer) -> None:
     return None
+
+
+@renders("reload")
+def _reload(answer: Answer) -> str:
+    report = Entry(answer.value())
+    lines = [*report.texts("changes"), *(f"warning: {text}" for text in report.texts("warnings"))]
+    return "\n".join(printable(line) for line in lines or ["nothing has changed"])
+
+
+@renders("getFirewall")
+def _firewall(answer: Answer) -> Table:
+    status = Entry(answer.value())
+    if not status.flag("enabled"):
+        return Table((), [("Firewall enabled:", "false")])
+    counters = [(f"{name.replace('_', ' ').capitalize()}:", str(status.whole(name))) for name in _FIREWALL_COUNTERS]
+    rules = [(f"Allowed by {rule.text('name')}:", str(rule.whole("allowed"))) for rule in status.entries("rules")]
+    return Table((), [("Firewall enabled:", "true"), *counters, *rules])
+
+
+@renders("getTransit")
+def _transit(answer: Answer) -> Table:
+    status = Entry(answer.value())
+    refused = status.entry("refused")
+    return Table(
+        (),
+        [
+            ("Transit enabled:", str(status.flag("enabled")).lower()),
+            *((f"Refused {name}:", str(refused.whole(name))) for name in refused.names()),
+            *(("Resting peer:", key) for key in status.texts("resting_peers")),
+        ],
+    )

@@ -94,7 +94,16 @@ def _verdict(invocation: Invocation, healthy: bool, reason: str, figures: dict[s
     return 0 if healthy else 1
 
 
-LOCAL_COMMANDS = (LocalCommand("health", "exit code 0 if the node answers and has a peer up, or needs none", _health),)
+def _watch(invocation: Invocation) -> int:
+    from yggpy.ctl.watch import watch
+
+    return watch(invocation)
+
+
+LOCAL_COMMANDS = (
+    LocalCommand("health", "exit code 0 if the node answers and has a peer up, or needs none", _health),
+    LocalCommand("watch", "show peers, rates, tree and sessions until Ctrl-C (interval=SECONDS, count=TIMES)", _watch),
+)
 
 
 def find_local(name: str) -> LocalCommand | None:
