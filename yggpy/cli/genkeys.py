@@ -22,6 +22,7 @@ from typing import TextIO
 
 from yggpy.address import Address
 from yggpy.cli.flags import FlagError, FlagSet, HelpRequestedError, ParsedFlags
+from yggpy.cli.program import let_go_of_output, write_text
 from yggpy.keys import PUBLIC_KEY_SIZE, SEED_SIZE, PrivateKey
 
 __all__ = ["BATCH_SIZE", "PROGRAM", "Limits", "Search", "Searcher", "go_duration", "leading_zeros", "main"]
@@ -236,9 +237,7 @@ def main(argv: list[str] | None = None) -> int:
         os.kill(os.getpid(), signal.SIGINT)
         raise
     except BrokenPipeError:
-        # Whoever read our output has gone; without this, Python would complain when it flushes the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return let_go_of_output()
     except Exception as error:
         progress.clear()
         sys.stderr.write(f"{PROGRAM}: {error}\n")
@@ -299,10 +298,8 @@ def _print_key(seed: bytes, public_key: bytes, elapsed: int, tried: int) -> None
 
 
 def _print(text: str) -> None:
-    """Print at once, in UTF-8 whatever the locale: scripts follow the output, and Go writes µ."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(f"{text}\n".encode())
-    sys.stdout.flush()
+    """Print at once: scripts follow the output, and Go writes µ."""
+    write_text(f"{text}\n")
 
 
 if __name__ == "__main__":

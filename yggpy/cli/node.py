@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from yggpy.cli.flags import FlagError, FlagSet, HelpRequestedError, ParsedFlags
+from yggpy.cli.program import exit_code, write_text
 from yggpy.errors import ConfigError, YggpyError
 from yggpy.version import BUILD_NAME, build_version
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["PROGRAM", "main"]
 
 PROGRAM = "yggpy-node"
-_INTERRUPTED = 130
 
 
 def _flags() -> FlagSet:
@@ -65,17 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     except FlagError as error:
         sys.stderr.write(f"{error}\n{flags.usage()}")
         return 2
-    try:
-        return _run(flags, parsed)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; without this, Python would complain when it flushes the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (YggpyError, OSError) as error:
-        _complain(str(error))
-        return 1
+    return exit_code(lambda: _run(flags, parsed), _complain)
 
 
 def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
@@ -252,10 +242,7 @@ def _source(parsed: ParsedFlags, environment: Environment) -> ConfigSource:
 
 
 def _print(text: str) -> None:
-    """Print to standard output: in UTF-8 whatever the locale, since configurations are in UTF-8."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(f"{text}\n".encode())
-    sys.stdout.flush()
+    write_text(f"{text}\n")
 
 
 def _complain(message: str) -> None:

@@ -24,7 +24,7 @@ from yggpy.errors import PeerUriError
 from yggpy.links.url import parse_url
 from yggpy.printable import printable, printable_json
 
-__all__ = ["Entry", "Renderer", "render", "renders", "shown_rate", "shown_uri", "yes_or_dash"]
+__all__ = ["Entry", "Renderer", "render", "renders", "shown_failure", "shown_rate", "shown_uri", "yes_or_dash"]
 
 Renderer: TypeAlias = Callable[[Answer], Table | str | None]
 
@@ -179,7 +179,7 @@ def _peers(answer: Answer) -> Table:
 
 
 def _peer(peer: Entry) -> tuple[str, ...]:
-    up, failure = peer.flag("up"), peer.text("last_error")
+    up = peer.flag("up")
     return (
         shown_uri(peer.text("remote")),
         "Up" if up else "Down",
@@ -193,8 +193,14 @@ def _peer(peer: Entry) -> tuple[str, ...]:
         shown_rate(peer.whole("rate_sent")),
         str(peer.whole("priority")),
         str(peer.whole("cost")),
-        f"{rounded_seconds(peer.whole('last_error_time'))} ago: {failure}" if failure and not up else "-",
+        "-" if up else shown_failure(peer),
     )
+
+
+def shown_failure(peer: Entry) -> str:
+    """Return why a peer of ``getPeers`` is down, and since when."""
+    failure = peer.text("last_error")
+    return f"{rounded_seconds(peer.whole('last_error_time'))} ago: {failure}" if failure else "-"
 
 
 def shown_rate(size: int) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from yggpy.admin.jsontext import EncodableJson, encode_json
+from yggpy.cli.program import write_text
 from yggpy.ctl.answers import Entry
 from yggpy.ctl.client import AdminConnection, Answer
 from yggpy.ctl.endpoint import FoundEndpoint
@@ -29,9 +30,7 @@ def write(text: str) -> None:
     """
     if sys.stdout is None:
         raise CtlError("standard output is closed, so nothing can be shown")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-    sys.stdout.flush()
+    write_text(text, "replace")
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,20 @@ line that cannot be understood. Whatever is not an answer goes to standard error
 
 from __future__ import annotations
 
-import os
 import sys
 
 from yggpy.admin.jsontext import RawJson
 from yggpy.cli.flags import FlagError, FlagSet, HelpRequestedError, ParsedFlags
+from yggpy.cli.program import exit_code
 from yggpy.ctl.answers import render
 from yggpy.ctl.commands import LOCAL_COMMANDS, Invocation, find_local, write
 from yggpy.ctl.endpoint import ENDPOINT_VARIABLE, find_endpoint
-from yggpy.errors import YggpyError
 from yggpy.printable import printable, printable_json
 from yggpy.version import BUILD_NAME, build_version
 
 __all__ = ["PROGRAM", "main"]
 
 PROGRAM = "yggpy-ctl"
-_INTERRUPTED = 130
 
 
 def _flags() -> FlagSet:
@@ -62,17 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     except FlagError as error:
         _to_stderr(f"{printable(str(error))}\n{_usage(flags)}")
         return 2
-    try:
-        return _run(flags, parsed)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; without this, Python would complain when it flushes the rest.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (YggpyError, OSError) as error:
-        _complain(str(error))
-        return 1
+    return exit_code(lambda: _run(flags, parsed), _complain)
 
 
 def _run(flags: FlagSet, parsed: ParsedFlags) -> int:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from yggpy.ctl.answers import Entry, shown_rate, shown_uri
+from yggpy.ctl.answers import Entry, shown_failure, shown_rate, shown_uri
 from yggpy.ctl.client import AdminConnection
 from yggpy.ctl.errors import CtlError
-from yggpy.ctl.figures import data_size, milliseconds, rounded_seconds, whole_seconds
+from yggpy.ctl.figures import data_size, milliseconds, whole_seconds
 from yggpy.ctl.tables import Table, render_table
 from yggpy.printable import printable
 
@@ -98,9 +98,7 @@ def _by_bytes(session: Entry) -> int:
 
 def _peer_row(peer: Entry) -> tuple[str, ...]:
     if not peer.flag("up"):
-        failure = peer.text("last_error")
-        error = f"{rounded_seconds(peer.whole('last_error_time'))} ago: {failure}" if failure else "-"
-        return (shown_uri(peer.text("remote")), "-", "down", "-", "-", "-", "-", error)
+        return (shown_uri(peer.text("remote")), "-", "down", "-", "-", "-", "-", shown_failure(peer))
     return (
         shown_uri(peer.text("remote")),
         peer.text("address"),
