@@ -42,11 +42,12 @@ class _Process:
 
 
 @pytest.fixture
-def sharing(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sharing:
+def sharing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sharing:
     path = tmp_path / "kinds.json"
     path.write_text(json.dumps(KINDS))
     monkeypatch.setattr("xdist.scheduler.loadscope.parse_tx_spec_config", lambda config: [None] * 4)
-    return Sharing(request.config, None, path)
+    config: Any = SimpleNamespace(option=SimpleNamespace(loadscopereorder=False))
+    return Sharing(config, None, path)
 
 
 def begin(sharing: Sharing, count: int) -> list[Any]:
