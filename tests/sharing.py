@@ -1,10 +1,11 @@
 """Who runs what when several processes share the tests (``-n``).
 
-Tests are of four kinds, each with a queue of its own. Those that *measure* compare times with Go's: they run one after
-the other on one process. *Container* tests do too, since they share an engine and images that take long to build.
-*Busy* tests (unit, fuzz, sim) keep a processor busy all the time: one process begins with them, so that they leave the
-other processor to those who measure. The rest of the interop tests mostly *wait*; any number of processes runs them
-side by side. Each process turns to the queues in an order of its own, so that nobody is idle before all are empty.
+Tests are of four kinds, each with a queue of its own. Those that *measure* compare times with Go's, or need most of the
+machine: they run one after the other on one process. *Container* tests do too, since they share an engine and images
+that take long to build. *Busy* tests (unit, fuzz, sim) keep a processor busy all the time: one process begins with
+them, so that they leave the other processor to those who measure. The rest of the interop tests mostly *wait*; any
+number of processes runs them side by side. Each process turns to the queues in an order of its own, so that nobody is
+idle before all are empty.
 """
 
 from __future__ import annotations
