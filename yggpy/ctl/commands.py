@@ -39,14 +39,20 @@ class Invocation:
     json: bool = False
     borders: bool = True
 
-    def connection(self) -> AdminConnection:
-        """Return a connection to the node, not yet made. Use it in ``with``."""
-        return AdminConnection(self.found.endpoint, origin=self.found.origin)
+    def connection(self, **limits: Any) -> AdminConnection:
+        """Return a connection to the node, not yet made. Use it in ``with``; ``limits`` as of the class."""
+        return AdminConnection(self.found.endpoint, origin=self.found.origin, **limits)
 
     def ask(self, name: str, arguments: dict[str, str] | None = None) -> Answer:
         """Put one question to the node. Raises ``CtlError``."""
         with self.connection() as connection:
             return connection.request(name, arguments)
+
+    def refused(self, error: str) -> int:
+        """Print a node's error as the Go node's tool does; returns the exit code."""
+        reason = f": {printable(error)}" if error else " but didn't specify any error text"
+        write(f"Admin socket returned an error{reason}\n")
+        return 1
 
     def show(self, output: Table | str) -> None:
         """Print a table, or a line of text."""
@@ -83,9 +89,18 @@ def _watch(invocation: Invocation) -> int:
     return watch(invocation)
 
 
+def _subscribe(invocation: Invocation) -> int:
+    from yggpy.ctl.subscribe import subscribe
+
+    return subscribe(invocation)
+
+
 LOCAL_COMMANDS = (
     LocalCommand("health", "exit code 0 if the node has a peer and a place in the tree, or needs none", _health),
-    LocalCommand("watch", "show peers, rates, tree and sessions until Ctrl-C (interval=SECONDS, count=TIMES)", _watch),
+    LocalCommand("subscribe", "print what happens in the node until Ctrl-C, by line (events=GROUP,...)", _subscribe),
+    LocalCommand(
+        "watch", "show peers, rates, tree, sessions and events until Ctrl-C (interval=SECONDS, count=TIMES)", _watch
+    ),
 )
 
 
