@@ -53,6 +53,7 @@ struct plane {
     struct remotes remotes;
     struct fib *fib;
     struct table links; /* by id */
+    double links_at;    /* no link's deadline is earlier; 0: none has one */
     struct link *dirty; /* have unwritten frames */
     struct link *dead;  /* closed, to be freed when nobody is inside them any more */
     struct link_owner owner;
