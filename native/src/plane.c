@@ -121,7 +121,7 @@ void plane_free(struct plane *plane)
         link_free(link);
     table_free(&plane->links);
     free_dead(plane);
-    fair_clear(&plane->fair);
+    plane_forget_waiting(plane);
     remotes_free(&plane->remotes);
     fib_free(plane->fib);
     box_context_free(plane->box);
@@ -210,11 +210,13 @@ double plane_next_timer(const struct plane *plane)
     return next;
 }
 
-/* Judges the deadlines of all links, and finds the next one. */
+/* Judges the deadlines of all links and finds the next one. About once a second, so memory is given back here too. */
 static void link_timers(struct plane *plane)
 {
     struct link *link, *ended = NULL;
     plane->links_at = 0;
+    if (fair_is_empty(&plane->fair))
+        plane_free_spares(plane);
     for (size_t place = 0; (link = table_next(&plane->links, &place));) {
         link_timer(link, plane->now);
         if (link->closed) {
