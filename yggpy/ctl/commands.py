@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from yggpy.admin.jsontext import EncodableJson, encode_json
 from yggpy.cli.program import write_text
@@ -16,6 +17,7 @@ from yggpy.ctl.client import AdminConnection, Answer
 from yggpy.ctl.endpoint import FoundEndpoint
 from yggpy.ctl.errors import CtlError
 from yggpy.ctl.tables import Table, render_table
+from yggpy.printable import printable
 
 __all__ = ["LOCAL_COMMANDS", "Invocation", "LocalCommand", "find_local", "write"]
 
