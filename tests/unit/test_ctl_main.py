@@ -14,7 +14,7 @@ import pytest
 from tests.unit.ctl_fakes import answering, serving, success
 from yggpy.ctl import endpoint as endpoints
 from yggpy.ctl.commands import LOCAL_COMMANDS
-from yggpy.ctl.endpoint import ENDPOINT_VARIABLE, Endpoint, find_endpoint
+from yggpy.ctl.endpoint import ADMIN_LISTEN_VARIABLE, ENDPOINT_VARIABLE, Endpoint, find_endpoint
 from yggpy.ctl.errors import EndpointError
 from yggpy.ctl.main import main
 
@@ -188,6 +188,10 @@ def test_the_flag_goes_before_the_environment_and_that_before_the_files(tmp_path
     assert (str(found.endpoint), found.origin) == ("tcp://flag:1", "-endpoint")
     found = find_endpoint("", environment, [str(config)])
     assert (str(found.endpoint), found.origin) == ("tcp://environment:2", f"${ENDPOINT_VARIABLE}")
+    node = {ADMIN_LISTEN_VARIABLE: "unix:///node"}
+    assert find_endpoint("", node | environment, [str(config)]).origin == f"${ENDPOINT_VARIABLE}"
+    assert find_endpoint("", node, [str(config)]).endpoint == Endpoint(path="/node")
+    assert find_endpoint("", {ADMIN_LISTEN_VARIABLE: "none"}, [str(config)]).endpoint.path != "none"
     found = find_endpoint("", {ENDPOINT_VARIABLE: ""}, [str(config)])
     assert (str(found.endpoint), found.origin) == ("tcp://file:3", f"AdminListen of {config}")
     assert found.warnings == ()

@@ -1,9 +1,11 @@
 """Which admin socket to ask, and how that is written.
 
-    -endpoint, else $YGGDRASIL_ENDPOINT, else AdminListen of the machine's configuration, else a default socket
+    -endpoint, else $YGGDRASIL_ENDPOINT, else $YGG_ADMIN_LISTEN, else AdminListen of the machine's configuration,
+    else a default socket
 
-The first, third and fourth are ``yggdrasilctl``'s ways (protocol section 14.4). Since it is told one place when it is
-built, upstream's or Debian's, and we are told none, both are looked at.
+$YGG_ADMIN_LISTEN is what a node in the same container goes by. The first and the last two are ``yggdrasilctl``'s ways
+(protocol section 14.4). Since it is told one place when it is built, upstream's or Debian's, and we are told none, both
+are looked at.
 """
 
 from __future__ import annotations
@@ -24,10 +26,19 @@ from yggpy.errors import ConfigError
 from yggpy.links.url import split_host_port
 from yggpy.printable import printable
 
-__all__ = ["DEFAULT_SOCKETS", "ENDPOINT_VARIABLE", "Endpoint", "FoundEndpoint", "find_endpoint"]
+__all__ = [
+    "ADMIN_LISTEN_VARIABLE",
+    "DEFAULT_SOCKETS",
+    "ENDPOINT_VARIABLE",
+    "Endpoint",
+    "FoundEndpoint",
+    "find_endpoint",
+]
 
 ENDPOINT_VARIABLE = "YGGDRASIL_ENDPOINT"
 """Environment variable that says where the admin socket is; ``-endpoint`` goes before it."""
+ADMIN_LISTEN_VARIABLE = "YGG_ADMIN_LISTEN"
+"""Environment variable of the node's; what shares its environment shares its container."""
 DEFAULT_SOCKETS = (DEFAULT_ADMIN_LISTEN, DEBIAN_ADMIN_LISTEN)
 _UNIX, _TCP = "unix://", "tcp://"
 _LOCAL_HOST = "localhost"
@@ -100,6 +111,8 @@ def find_endpoint(
         return FoundEndpoint(Endpoint.parse(given), "-endpoint")
     if text := environment.get(ENDPOINT_VARIABLE, ""):
         return FoundEndpoint(Endpoint.parse(text), f"${ENDPOINT_VARIABLE}")
+    if (text := environment.get(ADMIN_LISTEN_VARIABLE, "").strip()) not in ("", "none"):
+        return FoundEndpoint(Endpoint.parse(text), f"${ADMIN_LISTEN_VARIABLE}")
     warnings: list[str] = []
     for file in config_files:
         try:
