@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.container import engine as containers
+from tests.gates import gate, required
 from tests.interop import lab as labs
 from tests.interop.go_node import GoNodeUnavailableError, GoPrograms, obtain, pins
 
-REQUIRE_VARIABLE = "YGGPY_REQUIRE_INTEROP"
-"""Environment variable that, set to 1, makes every gate an error; ``CI=true`` does the same."""
 NATIVE_VARIABLE = "YGGPY_NATIVE"
 """Environment variable that, set to ``require``, makes a missing native data plane an error; ``CI=true`` does too."""
 NATIVE_ONLY = frozenset(
@@ -59,6 +58,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "interop" in item.path.parent.parts:
             item.add_marker(pytest.mark.interop)
+        if "container" in item.path.parent.parts:
+            item.add_marker(pytest.mark.container)
     if native := _native_left_out():
         for item in items:
             if "native" in getattr(getattr(item, "callspec", None), "params", {}).values():
@@ -82,18 +83,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         lines.append(f"native data plane: left out: {native}")
     reason = labs.obstacle()
     if reason:
-        lines.append(f"interop: {'REQUIRED, but ' if _required() else 'left out: '}{reason}")
+        lines.append(f"interop: {'REQUIRED, but ' if required() else 'left out: '}{reason}")
+    if reason := containers.obstacle():
+        lines.append(f"container: {'REQUIRED, but ' if required() else 'left out: '}{reason}")
     return lines
-
-
-def _required() -> bool:
-    return os.environ.get("CI") == "true" or os.environ.get(REQUIRE_VARIABLE) == "1"
-
-
-def _gate(reason: str) -> NoReturn:
-    if _required():
-        pytest.fail(f"interop tests are required (CI=true or {REQUIRE_VARIABLE}=1), but: {reason}", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -102,13 +95,13 @@ def go_programs() -> dict[str, GoPrograms]:
     try:
         return {version: obtain(version) for version in dict.fromkeys(pin.upstream for pin in pins())}
     except GoNodeUnavailableError as error:
-        _gate(f"no Go node: {error}")
+        gate(f"no Go node: {error}")
 
 
 @pytest.fixture(scope="session")
 def _namespaces() -> None:
     if reason := labs.obstacle():
-        _gate(reason)
+        gate(reason)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -121,10 +114,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 class _InteropInTurn(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives interop tests to one worker, one after the other, since they measure; all others to whoever is free."""
+    """Gives interop tests to one worker, one after the other, since they measure; container tests, which share a
+    daemon, to one worker as well; all others to whoever is free.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "interop" if nodeid.startswith("tests/interop/") else nodeid
+        return next((name for name in ("container", "interop") if nodeid.startswith(f"tests/{name}/")), nodeid)
 
 
 @pytest.hookimpl(optionalhook=True)
