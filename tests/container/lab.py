@@ -400,8 +400,8 @@ class ContainerLab:
     def script(self, path: Path, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 300) -> str:
         """Run a shell script, such as an example's, and return its output. Raises :class:`DockerError`.
 
-        It gets ``PREFIX``, which the names of its containers, networks and volumes must begin with, ``YGGPY_IMAGE``, and the
-        way to the daemon.
+        It gets ``PREFIX``, which the names of its containers, networks and volumes must begin with, ``YGGPY_IMAGE``,
+        and the way to the daemon.
         """
         environment = {**self.engine.environment, "PREFIX": self.prefix, "YGGPY_IMAGE": self.images.node, **(env or {})}
         done = subprocess.run(

@@ -23,6 +23,7 @@ MOST_ROUNDS = 9
 START_TIMEOUT = 60.0
 
 
+@pytest.mark.measures
 @pytest.mark.parametrize("way", ["autoconf", "dialling"])
 def test_first_ping_no_later_than_gos(docker: ContainerLab, way: str) -> None:
     network = docker.network("net")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +35,7 @@ __all__ = [
     "require_all_pairs",
     "tcp_transfer",
     "wait_reachable",
+    "wait_until",
 ]
 
 TRAFFIC_PROGRAM = Path(__file__).with_name("traffic.py")
@@ -142,6 +143,14 @@ def reachable_after(source: Reachable, dest: Reachable, timeout: float = 60) -> 
     process.communicate()
     source.space.forget(process)
     return time.monotonic() - started if process.returncode == 0 else None
+
+
+def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
+    """Wait until ``condition()`` holds; fail after ``timeout`` seconds with ``what`` did not come about."""
+    limit = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < limit, f"not within {timeout} s: {what}"
+        time.sleep(0.05)
 
 
 def wait_reachable(source: Reachable, dest: Reachable, timeout: float = 60) -> float:

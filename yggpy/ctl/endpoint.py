@@ -3,9 +3,8 @@
     -endpoint, else $YGGDRASIL_ENDPOINT, else $YGG_ADMIN_LISTEN, else AdminListen of the machine's configuration,
     else a default socket
 
-$YGG_ADMIN_LISTEN is what a node in the same container goes by. The first and the last two are ``yggdrasilctl``'s ways
-(protocol section 14.4). Since it is told one place when it is built, upstream's or Debian's, and we are told none, both
-are looked at.
+The first, fourth and fifth are ``yggdrasilctl``'s ways (protocol section 14.4). Since it is told one place when it is
+built, upstream's or Debian's, and we are told none, both are looked at.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = [
 ENDPOINT_VARIABLE = "YGGDRASIL_ENDPOINT"
 """Environment variable that says where the admin socket is; ``-endpoint`` goes before it."""
 ADMIN_LISTEN_VARIABLE = "YGG_ADMIN_LISTEN"
-"""Environment variable of the node's; what shares its environment shares its container."""
+"""By this a node is told in a container, where this program finds itself in the same environment."""
 DEFAULT_SOCKETS = (DEFAULT_ADMIN_LISTEN, DEBIAN_ADMIN_LISTEN)
 _UNIX, _TCP = "unix://", "tcp://"
 _LOCAL_HOST = "localhost"
@@ -111,9 +110,13 @@ def find_endpoint(
         return FoundEndpoint(Endpoint.parse(given), "-endpoint")
     if text := environment.get(ENDPOINT_VARIABLE, ""):
         return FoundEndpoint(Endpoint.parse(text), f"${ENDPOINT_VARIABLE}")
-    if (text := environment.get(ADMIN_LISTEN_VARIABLE, "").strip()) not in ("", "none"):
-        return FoundEndpoint(Endpoint.parse(text), f"${ADMIN_LISTEN_VARIABLE}")
     warnings: list[str] = []
+    text = environment.get(ADMIN_LISTEN_VARIABLE, "").strip()
+    if text and text != "none":
+        try:
+            return FoundEndpoint(Endpoint.parse(text), f"${ADMIN_LISTEN_VARIABLE}")
+        except EndpointError as error:
+            warnings.append(f"${ADMIN_LISTEN_VARIABLE} is not used: {error}")
     for file in config_files:
         try:
             if listen := _admin_listen(file):
