@@ -17,6 +17,7 @@ import struct
 from typing import Any
 
 from yggpy.address import Address
+from yggpy.container import container_advice
 from yggpy.errors import YggpyError
 
 __all__ = ["AUTO_NAME", "MAX_MTU", "MIN_MTU", "PREFIX_LENGTH", "TunDevice", "TunError"]
@@ -128,17 +129,20 @@ def _explain_create(error: OSError | ValueError) -> str:
     code = error.errno if isinstance(error, OSError) else None
     match code:
         case errno.ENOENT | errno.ENODEV | errno.ENXIO:
-            return (
-                f"{_TUN_PATH} is missing; load the module (modprobe tun), give it to the container, or {_NO_TUN_HINT}"
-            )
+            return f"{_TUN_PATH} is missing; {_remedy('load the module (modprobe tun)')}"
         case errno.EACCES | errno.EPERM:
-            return f"no permission; run as root or with CAP_NET_ADMIN and access to {_TUN_PATH}, or {_NO_TUN_HINT}"
+            return f"no permission; {_remedy(f'run as root or with CAP_NET_ADMIN and access to {_TUN_PATH}')}"
         case errno.EBUSY:
             return "the name is in use by another program; stop it, or choose another IfName"
         case errno.EINVAL:
             return "the name cannot be used or belongs to an interface of another kind; choose another IfName"
         case _:
             return str(error)
+
+
+def _remedy(usual: str) -> str:
+    """Return what to do: in a container all that it was not given, elsewhere ``usual``; or do without a TUN."""
+    return f"{container_advice() or usual}, or {_NO_TUN_HINT}"
 
 
 def _set_mtu(device: Any, mtu: int) -> None:
@@ -163,7 +167,7 @@ def _add_address(name: str, address: Address) -> None:
         if error.errno == errno.EEXIST:  # a persistent interface that has it from the last run
             return
         if error.errno in (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
-            hint = f"IPv6 is disabled here; enable it (sysctl -w net.ipv6.conf.all.disable_ipv6=0), or {_NO_TUN_HINT}"
+            hint = f"IPv6 is disabled here; {_remedy('enable it (sysctl -w net.ipv6.conf.all.disable_ipv6=0)')}"
         else:
             hint = str(error)
         raise TunError(f"cannot give {name} the address {address}/{PREFIX_LENGTH}: {hint}") from None
