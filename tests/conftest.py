@@ -6,18 +6,17 @@ import os
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from xdist.remote import Producer
 from xdist.workermanage import WorkerController
 
 from tests import sharing
+from tests.container import engine as containers
+from tests.gates import gate, required
 from tests.interop import lab as labs
 from tests.interop.go_node import GoNodeUnavailableError, GoPrograms, obtain, pins
 
-REQUIRE_VARIABLE = "YGGPY_REQUIRE_INTEROP"
-"""Environment variable that, set to 1, makes every gate an error; ``CI=true`` does the same."""
 NATIVE_VARIABLE = "YGGPY_NATIVE"
 """Environment variable that, set to ``require``, makes a missing native data plane an error; ``CI=true`` does too."""
 NATIVE_ONLY = frozenset(
@@ -91,18 +90,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         lines.append(f"native data plane: left out: {native}")
     reason = labs.obstacle()
     if reason:
-        lines.append(f"interop: {'REQUIRED, but ' if _required() else 'left out: '}{reason}")
+        lines.append(f"interop: {'REQUIRED, but ' if required() else 'left out: '}{reason}")
+    if reason := containers.obstacle():
+        lines.append(f"container: {'REQUIRED, but ' if required() else 'left out: '}{reason}")
     return lines
-
-
-def _required() -> bool:
-    return os.environ.get("CI") == "true" or os.environ.get(REQUIRE_VARIABLE) == "1"
-
-
-def _gate(reason: str) -> NoReturn:
-    if _required():
-        pytest.fail(f"interop tests are required (CI=true or {REQUIRE_VARIABLE}=1), but: {reason}", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -111,13 +102,13 @@ def go_programs() -> dict[str, GoPrograms]:
     try:
         return {version: obtain(version) for version in dict.fromkeys(pin.upstream for pin in pins())}
     except GoNodeUnavailableError as error:
-        _gate(f"no Go node: {error}")
+        gate(f"no Go node: {error}")
 
 
 @pytest.fixture(scope="session")
 def _namespaces() -> None:
     if reason := labs.obstacle():
-        _gate(reason)
+        gate(reason)
 
 
 @pytest.hookimpl(wrapper=True)
