@@ -111,6 +111,10 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]
     def _assign_work_unit(self, node: WorkerController) -> None:
         unit = self._next_unit(self._places[node])
         self.workqueue.move_to_end(unit, last=False)
+        if unit == MEASURES:
+            # Backwards: those in containers find the images that another process has made by then, and the builds for
+            # the sanitizers fall together with those of the busy tests, when nothing is measured yet.
+            self.workqueue[unit] = dict(reversed(self.workqueue[unit].items()))
         super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
