@@ -82,9 +82,14 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]
         self._places[node] = next(place for place in range(len(taken) + 1) if place not in taken)
 
     def remove_node(self, node: WorkerController) -> str | None:
-        """Forget a process that ended."""
+        """Forget a process that ended; return the test that it died of, which is not tried again by another one."""
         self._places.pop(node, None)
-        crashed: str | None = super().remove_node(node)
+        units = self.assigned_work[node].values()
+        crashed: str | None = next((name for unit in units for name, ended in unit.items() if not ended), None)
+        for unit in units:
+            if crashed in unit:
+                unit[crashed] = True
+        super().remove_node(node)
         return crashed
 
     def schedule(self) -> None:
@@ -118,6 +123,7 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]
         super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
-        if self.workqueue and self._pending_of(self.assigned_work[node]) >= AHEAD:
-            return
-        super()._reschedule(node)
+        if not self.workqueue or node.shutting_down:
+            super()._reschedule(node)  # it finishes what it has
+        while self.workqueue and not node.shutting_down and self._pending_of(self.assigned_work[node]) < AHEAD:
+            self._assign_work_unit(node)

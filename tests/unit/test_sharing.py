@@ -111,4 +111,4 @@ def test_who_follows_a_process_that_crashed_takes_its_place(sharing: Sharing) ->
     sharing.add_node(follower)
     sharing.add_node_collection(follower, NAMES)
     sharing.schedule()
-    assert "measures-1" in follower.given
+    assert follower.given == ["measures-1", "waits-2"]  # not again what its predecessor died of
