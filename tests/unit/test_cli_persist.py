@@ -23,6 +23,7 @@ from yggpy.node import Node
 
 LOG = logging.getLogger("yggpy")
 FILE = """{
+  MulticastInterfaces: []
   # my peers
   Peers: [
     "tcp://127.0.0.1:1" # the first
@@ -81,7 +82,7 @@ async def test_a_peer_is_kept_and_dropped(tmp_path: Path) -> None:
         assert path.read_text() == FILE.replace("  ]", f'    "{uri}"\n  ]').replace('1" #', '1", #')
         assert path.stat().st_mode & 0o777 == 0o640
         assert os.listdir(tmp_path) == ["x.conf"]
-        assert (await desk.reloader.reload()).changes == ("MulticastInterfaces changed",)  # the file has none
+        assert (await desk.reloader.reload()).changes == ()
         # Whoever takes it out of the file and reloads means it, though it came from the admin socket.
         path.write_text(FILE)
         assert (await desk.reloader.reload()).changes == ("peer tcp://127.0.0.1:2 removed",)
@@ -196,3 +197,26 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     for source in (ConfigSource(None), ConfigSource("/dev/null"), ConfigSource(str(tmp_path / "gone"))):
         with pytest.raises(ConfigError):
             source.rewrite(lambda data: b"x")
+
+
+async def test_a_proxys_password_is_in_no_log_and_no_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    path = make_file(tmp_path)
+    uri = "socks://proxy:hunter2@127.0.0.1:1/peer.example:1?password=hunter2"
+    async with Node(quiet(path)) as node:
+        events = node.events("links")
+        desk = Desk(node, path)
+        assert await desk.ask("addPeer", uri=uri, persist="true") == ""
+        told = [str((await anext(aiter(events))).as_json())]
+        path.write_text(FILE)
+        told.append((await desk.raw("reload")).decode())
+        assert await desk.ask("addPeer", uri=uri, persist="true") == ""
+        path.write_text(path.read_text().replace("127.0.0.1:1/", "127.0.0.1:x/"))
+        told.append(await desk.ask("reload"))
+        path.write_text(path.read_text().replace("127.0.0.1:x/", "127.0.0.1:1/"))
+        assert await desk.ask("removePeer", uri=uri, persist="true") == ""
+        events.close()
+    assert "peer_retrying" in told[0] and "removed" in told[1] and "invalid port" in told[2]
+    for word in ("Cannot peer with socks://", "kept in", "removed from", "Reload: peer socks://", "Nothing was reloaded"):
+        assert word in caplog.text
+    assert "hunter2" not in caplog.text + "".join(told)
