@@ -62,6 +62,6 @@ class EventFeed:
     def _take(self, *, wait: bool) -> None:
         try:
             for text in self._connection.read_values(wait=wait) or ():
-                self.events.append(event_line(event_object(text)))
+                self.events.append(event_line(event_object(text), date=False))
         except CtlError:
             self._connection.close()
