@@ -88,7 +88,7 @@ def subscribe(invocation: Invocation) -> int:
                 raise CtlError(f'this node tells no events, as Go\'s does not: "{printable(answer.error)}"')
             return invocation.refused(answer.error)
         try:
-            values = connection.read_values(wait=False)
+            values = connection.read_values()
             while values is not None:
                 for text in values:
                     write(_shown(text, as_json=invocation.json))
