@@ -194,10 +194,10 @@ class Node(Inspectable):
     def start_tun(self) -> None:
         """Make the TUN that the config asks for, if any. Raises ``TunError``; ``close`` the node then."""
         self._check_open()
-        if self.config.if_name in ("none", "dummy"):
-            self._log.debug("Not starting TUN as ifname is none or dummy")
-        else:
+        if self.config.uses_tun:
             self._open_tun()
+        else:
+            self._log.debug("Not starting TUN as ifname is none or dummy")
 
     def _check_open(self) -> None:
         if self._closed:
