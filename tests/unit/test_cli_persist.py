@@ -204,7 +204,7 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("function", "code", "advice"),
     [
-        ("mkstemp", errno.EROFS, "systemd makes /etc read-only (ProtectSystem=): give the file a folder of its own"),
+        ("mkstemp", errno.EROFS, "name that folder in ReadWritePaths="),
         ("mkstemp", errno.EACCES, "who must own the file"),
         ("replace", errno.EBUSY, "mount its folder instead"),
         ("fchown", errno.EPERM, "be in its group"),
