@@ -168,8 +168,8 @@ def _advice(error: OSError) -> str:
         return f" ({user}, who must own the file, be in its group, and may write to its folder)"
     if error.errno == errno.EROFS:
         return (
-            " (the node may not write there; under systemd that is ProtectSystem=: give the file a folder of its own and"
-            " name that folder in ReadWritePaths=; in a container mount the folder without :ro)"
+            " (the node may not write there; under systemd that is ProtectSystem=: give the file a folder of its own,"
+            " and name that folder in ReadWritePaths=; in a container mount the folder without :ro)"
         )
     if error.errno == errno.EBUSY:
         return " (the file is mounted by itself, as into a container: mount its folder instead)"
