@@ -196,6 +196,8 @@ class Node(Inspectable):
         self._check_open()
         if self.config.uses_tun:
             self._open_tun()
+        else:
+            self._log.debug("Not starting TUN as ifname is none or dummy")
 
     def _check_open(self) -> None:
         if self._closed:

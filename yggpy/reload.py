@@ -239,5 +239,5 @@ def _change_peers(links: LinkManager, changes: Changes, done: list[str]) -> None
 
 
 def _shown(uri: str, interface: str = "") -> str:
-    """Return ``uri`` without its query, which may hold a password."""
-    return f"{LinkUri.parse(uri)}{f' via {interface}' if interface else ''}"
+    """Return ``uri`` without its query, which may hold a password, and without a proxy's user and password."""
+    return f"{without_secrets(str(LinkUri.parse(uri)))}{f' via {interface}' if interface else ''}"

@@ -106,6 +106,19 @@ async def test_a_unix_socket_serves_and_is_removed(path: Path, caplog: pytest.Lo
     assert server.address == ""
 
 
+async def test_a_burst_of_clients_is_not_refused(path: Path) -> None:
+    """They come faster than the event loop turns; a unix socket whose queue is full refuses at once."""
+    async with running(f"unix://{path}"):
+        burst = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+        for client in burst:
+            client.setblocking(False)
+            client.connect(str(path))
+            client.close()
+        client_again = await Client.connect(path)
+        client_again.send(GET_TUN)
+        assert (await client_again.answer())["status"] == "success"
+
+
 @pytest.mark.parametrize("listen", ["tcp://127.0.0.1:0", "127.0.0.1:0", "TCP://localhost:0", "localhost:0"])
 async def test_a_tcp_socket_serves(listen: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "yggpy")

@@ -52,7 +52,9 @@ ACCEPT_PAUSE = 1.0
 """Seconds without new clients after one could not be accepted."""
 
 UNIX_SOCKET_MODE = 0o660
-_BACKLOG = 16
+_BACKLOG = 1024
+"""Clients that the kernel keeps until we accept them. With fewer, a client in a burst of them is refused at once: at a
+unix socket that is full, a connection with a time limit fails instead of waiting."""
 _READ_SIZE = 4096
 _FAMILY_MISSING = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _LISTEN_HINTS = {

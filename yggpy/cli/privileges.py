@@ -134,6 +134,8 @@ def shortcomings(config: Config, config_file: str | None) -> list[str]:
         lines.append(f"A reload will fail: {user} may not read {config_file}")
     elif config_file is not None and not os.access(os.path.dirname(os.path.realpath(config_file)), os.W_OK):
         lines.append(f"persist=true will fail: {user} may not write beside {config_file}")
+    elif config_file is not None and not _could_be_ours(config_file):
+        lines.append(f"persist=true will fail: {user} must own {config_file}, with group {os.getgid()} as its group")
     low = [str(port) for port in _listening_ports(config) if 0 < port < _first_free_port()]
     if low:
         lines.append(f"A listener on port {', '.join(low)} cannot be opened again without a restart, should it close")
@@ -143,6 +145,17 @@ def shortcomings(config: Config, config_file: str | None) -> list[str]:
             f"quic, ws, wss, socks and unix links may fail: {user} may not read the program's own files in {package}"
         )
     return lines
+
+
+def _could_be_ours(path: str) -> bool:
+    """Tell whether a file that takes the place of this one can have its owner and group."""
+    if os.geteuid() == _ROOT:
+        return True
+    try:
+        status = os.stat(path)
+    except OSError:
+        return True
+    return (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
 
 
 def _listening_ports(config: Config) -> Iterator[int]:

@@ -167,8 +167,9 @@ def _same_as(uri: str) -> Callable[[str], bool]:
 
 def _shown(uri: str) -> str:
     from yggpy.links.uri import LinkUri
+    from yggpy.links.url import without_secrets
 
-    return str(LinkUri.parse(uri))
+    return without_secrets(str(LinkUri.parse(uri)))
 
 
 def _uris(config: Config, interface: str) -> list[str]:
