@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.interop.lab import GO_VERSIONS, OURS, Lab
 from tests.interop.measure import tcp_transfer, wait_reachable, wait_until
 from tests.interop.nodes import MeshNode
+from yggpy.address import Address
 
 WAIT = 40.0
 SIZE = 2_000_000
@@ -49,11 +50,21 @@ def metrics(path: Path) -> dict[tuple[str, str], float]:
     """Return values by name and the label that tells series apart, if any."""
     status, body = get(path, "/metrics")
     assert status == 200
+    return parsed(body)
+
+
+def parsed(body: str) -> dict[tuple[str, str], float]:
     return {
         (sample.name, sample.labels.get("peer") or sample.labels.get("uri", "")): sample.value
         for family in text_string_to_metric_families(body)
         for sample in family.samples
     }
+
+
+def fetch(node: MeshNode, url: str) -> str:
+    """Return what a program in the node's namespace gets."""
+    program = "import sys, urllib.request as web; print(web.urlopen(sys.argv[1], timeout=20).read().decode(), end='')"
+    return node.space.run([sys.executable, "-c", program, url])
 
 
 @pytest.mark.both_planes
@@ -101,17 +112,24 @@ def _grown(before: dict[tuple[str, str], float], after: dict[tuple[str, str], fl
     return after[key] - before[key]
 
 
-def test_transit_is_counted(lab: Lab) -> None:
+def test_transit_is_counted_and_shown_on_the_mesh_address(lab: Lab) -> None:
+    """A Go node, in the role of Prometheus, asks through the mesh."""
     left, ours, right = lab.node(GO_VERSIONS[-1]), lab.node(OURS, name="ours"), lab.node(GO_VERSIONS[-1])
     ours.dial(left.listen("tcp"))
     ours.dial(right.listen("tcp"))
-    path = http_path(ours)
+    listen = f"[{Address.for_key(ours.public_key)}]:9101"
+    ours.config["HTTPListen"] = listen
     lab.start()
     wait_reachable(left, right, timeout=WAIT)
-    before = metrics(path)
+    wait_reachable(left, ours, timeout=WAIT)
+
+    def shown() -> dict[tuple[str, str], float]:
+        return parsed(fetch(left, f"http://{listen}/metrics"))
+
+    before = shown()
     tcp_transfer(left, right, SIZE)
-    wait_until(lambda: _grown(before, metrics(path), "transit_bytes", "") > SIZE, WAIT, "metrics of a second later")
-    assert metrics(path)["yggpy_session_sent_bytes_total", ""] < SIZE
+    wait_until(lambda: _grown(before, shown(), "transit_bytes", "") > SIZE, WAIT, "metrics of a second later")
+    assert shown()["yggpy_session_sent_bytes_total", ""] < SIZE
 
 
 def test_reloads_and_another_user(lab: Lab) -> None:
@@ -129,8 +147,7 @@ def test_reloads_and_another_user(lab: Lab) -> None:
     assert not reachable(path)
     log = reloaded(ours, HTTPListen="tcp://127.0.0.1:9101")
     assert "Reload: HTTP endpoint listens on 127.0.0.1:9101 now" in log
-    program = "import urllib.request as web; print(web.urlopen('http://127.0.0.1:9101/healthz').read().decode())"
-    assert ours.space.run([sys.executable, "-c", program]).strip() == "up"
+    assert fetch(ours, "http://127.0.0.1:9101/healthz") == "up\n"
     assert "Reload: HTTP endpoint closed" in reloaded(ours, HTTPListen="none")
     assert ours.stop() == 0
 

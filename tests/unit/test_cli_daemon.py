@@ -217,11 +217,11 @@ STARTED = ("start multicast", "start tun")
     [
         ("", [*STARTED]),
         ("none", [*STARTED]),
-        (":1", ["listen :1", *STARTED, "close monitoring"]),
-        ("taken", ["listen taken", "ServingError: it is taken", "close monitoring"]),
+        (":1", [*STARTED, "listen :1", "close monitoring"]),
+        ("taken", [*STARTED, "listen taken", "ServingError: it is taken", "close monitoring"]),
     ],
 )
-def test_the_http_endpoint_is_there_before_the_tun_if_it_is_wanted(listen: str, expected: list[str]) -> None:
+def test_the_http_endpoint_is_there_if_it_is_wanted_when_the_tun_is(listen: str, expected: list[str]) -> None:
     async def stop_later() -> None:
         asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGTERM)
 

@@ -205,10 +205,10 @@ class _Daemon:
         self._reloader = Reloader(node, self._options.source, log, self._manager, status)
         self._admin = self._make_admin(node, config.admin_listen, log, self._reloader)
         await self._admin.start()
-        self._reloader.follow_http = self._follow_http
-        await self._follow_http(config.http_listen)
         node.start_multicast()
         node.start_tun()
+        self._reloader.follow_http = self._follow_http
+        await self._follow_http(config.http_listen)  # not before: it may be to listen on the mesh address
         if self._options.user is not None:
             self._become(self._options.user)
         self._manager.ready(status)
