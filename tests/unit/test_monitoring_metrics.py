@@ -71,6 +71,7 @@ def quiet(**settings: Any) -> Config:
 @pytest.fixture(autouse=True)
 def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint_module, "METRICS_LIFE", 0.0)
+    monkeypatch.setattr(endpoint_module, "HEALTH_LIFE", 0.0)
 
 
 @pytest.fixture(params=["pure", "native"])

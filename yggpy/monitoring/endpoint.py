@@ -1,7 +1,7 @@
 """The HTTP endpoint of a node: its pages, and the server around them.
 
-It shows and never changes anything, and it has no password: whoever can connect sees who this node's peers are. What is
-costly to make is made once a second at most, however many ask.
+It shows and never changes anything, and it has no password: whoever can connect sees who this node's peers are. On a
+node with thousands of links both pages cost something, so each is made now and then only, however many ask.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from yggpy.monitoring.collector import MonitoredNode, NodeCollector
 from yggpy.monitoring.http import Answer, Request, converse
 from yggpy.printable import printable
 from yggpy.serving import StreamServer
+from yggpy.status import HealthStatus
 
 __all__ = ["MAX_CLIENTS", "MonitoringEndpoint"]
 
@@ -28,6 +29,10 @@ MAX_CLIENTS = 32
 """Connections at once. When full, the longest idle one is closed; when all are busy, the new one is."""
 METRICS_LIFE = 1.0
 """Seconds for which metrics that were made are given to whoever else asks."""
+HEALTH_LIFE = 0.1
+"""The same for what ``/readyz`` tells."""
+_MAX_FORMATS = 8
+"""Of metrics, that are kept beside each other."""
 
 _JSON = "application/json"
 _OTHER = "other"
@@ -45,6 +50,7 @@ class MonitoringEndpoint:
         ProcessCollector(registry=self._registry)
         self._made: dict[str, tuple[float, bytes]] = {}
         """When metrics were made, and they, by content type."""
+        self._judged: tuple[float, HealthStatus] | None = None
         self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
         self._server: StreamServer | None = None
         self._listen = ""
@@ -106,12 +112,18 @@ class MonitoringEndpoint:
         return Answer(200, b"up\n")
 
     def _readyz(self, request: Request) -> Answer:
-        health = self._node.status_health()
+        health = self._health()
         status = 200 if health.ready else 503
         if _JSON in request.accept.lower():
             return Answer(status, f"{json.dumps(health.members())}\n".encode(), _JSON)
         line = f"{'ready' if health.ready else 'not ready'}: {printable(health.reason)}\n"
         return Answer(status, line.encode())
+
+    def _health(self) -> HealthStatus:
+        now = time.monotonic()
+        if self._judged is None or now - self._judged[0] >= HEALTH_LIFE:
+            self._judged = now, self._node.status_health()
+        return self._judged[1]
 
     def _metrics(self, request: Request) -> Answer:
         encode: Any
@@ -120,5 +132,7 @@ class MonitoringEndpoint:
         now = time.monotonic()
         if not body or now - made >= METRICS_LIFE:
             body = encode(self._registry)
-            self._made = {content_type: (now, body)}
+            if len(self._made) >= _MAX_FORMATS:
+                self._made.clear()
+            self._made[content_type] = now, body
         return Answer(200, body, content_type)
