@@ -11,6 +11,7 @@ is touched, so a configuration with a mistake changes nothing at all. What chang
   ones.
 * ``Firewall``: its rules; flows that it knows go on.
 * ``NodeInfo``, ``NodeInfoPrivacy``, ``LogLookups``.
+* ``HTTPListen``: the daemon follows, not the node.
 
 All other keys need a restart, and are named in a warning.
 """
@@ -45,6 +46,7 @@ _FOLLOWED = frozenset(
         "node_info_privacy",
         "log_lookups",
         "firewall",
+        "http_listen",  # by the daemon, whose it is
     )
 )
 _NO_KEYS = frozenset(("private_key_path", "null_keys", "unknown_keys"))
