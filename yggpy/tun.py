@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -48,6 +49,11 @@ _IFA_F_NODAD = 0x2
 _NETLINK_TIMEOUT = 5.0
 _NETLINK_ANSWER_SIZE = 4096
 
+_SIOCGIFTXQLEN, _SIOCSIFTXQLEN = 0x8942, 0x8943  # <asm/sockios.h>
+_IFREQ = struct.Struct("=16si20x")  # name, number
+_KERNEL_QUEUE = 500  # packets that wait in a new TUN device to be read
+_QUEUE = 1500  # of ours: with many flows a burst of 64 KB packets overran 500 before the data plane had its turn
+
 _MAX_NAME_BYTES = 15  # IFNAMSIZ without its final zero
 _NO_TUN_HINT = "set IfName to none to run without one"
 
@@ -81,6 +87,7 @@ class TunDevice:
             os.set_inheritable(device.fileno(), False)
             os.set_blocking(device.fileno(), False)
             _set_mtu(device, mtu)
+            _lengthen_queue(device.name)
             _add_address(device.name, address)
             _bring_up(device)
             return cls(device, mtu)
@@ -143,6 +150,14 @@ def _set_mtu(device: Any, mtu: int) -> None:
         device.mtu = mtu
     except OSError as error:
         raise TunError(f"cannot set the MTU of {device.name} to {mtu}: {error}; choose another IfMTU") from None
+
+
+def _lengthen_queue(name: str) -> None:
+    """Let more packets wait in the device than the kernel would; a length that somebody else has chosen stays."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        answer = fcntl.ioctl(sock, _SIOCGIFTXQLEN, _IFREQ.pack(os.fsencode(name), 0))
+        if _IFREQ.unpack(answer)[1] == _KERNEL_QUEUE:
+            fcntl.ioctl(sock, _SIOCSIFTXQLEN, _IFREQ.pack(os.fsencode(name), _QUEUE))
 
 
 def _add_address(name: str, address: Address) -> None:

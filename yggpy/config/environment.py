@@ -7,7 +7,6 @@ A variable that is empty is as good as none. Nothing here tells a value: it may 
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -191,6 +190,8 @@ def _strangers(variables: Mapping[str, str]) -> list[str]:
 
 
 def _unknown(name: str) -> UnknownVariable:
+    import difflib  # seldom needed
+
     short = name.removeprefix(PREFIX).upper() if len(name) <= _LONGEST_MISSPELT_NAME else ""
     like = difflib.get_close_matches(short, [known.removeprefix(PREFIX) for known in _KNOWN], n=1)
     return UnknownVariable(name.encode("utf-8", "replace").decode(), PREFIX + like[0] if like else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from yggpy.admin.jsontext import EncodableJson, encode_json
 from yggpy.cli.program import write_text
@@ -16,6 +17,7 @@ from yggpy.ctl.client import AdminConnection, Answer
 from yggpy.ctl.endpoint import FoundEndpoint
 from yggpy.ctl.errors import CtlError
 from yggpy.ctl.tables import Table, render_table
+from yggpy.printable import printable
 
 __all__ = ["LOCAL_COMMANDS", "Invocation", "LocalCommand", "find_local", "write"]
 
@@ -39,14 +41,20 @@ class Invocation:
     json: bool = False
     borders: bool = True
 
-    def connection(self) -> AdminConnection:
-        """Return a connection to the node, not yet made. Use it in ``with``."""
-        return AdminConnection(self.found.endpoint, origin=self.found.origin)
+    def connection(self, **limits: Any) -> AdminConnection:
+        """Return a connection to the node, not yet made. Use it in ``with``; ``limits`` as of the class."""
+        return AdminConnection(self.found.endpoint, origin=self.found.origin, **limits)
 
     def ask(self, name: str, arguments: dict[str, str] | None = None) -> Answer:
         """Put one question to the node. Raises ``CtlError``."""
         with self.connection() as connection:
             return connection.request(name, arguments)
+
+    def refused(self, error: str) -> int:
+        """Print a node's error as the Go node's tool does; returns the exit code."""
+        reason = f": {printable(error)}" if error else " but didn't specify any error text"
+        write(f"Admin socket returned an error{reason}\n")
+        return 1
 
     def show(self, output: Table | str) -> None:
         """Print a table, or a line of text."""
@@ -83,9 +91,18 @@ def _watch(invocation: Invocation) -> int:
     return watch(invocation)
 
 
+def _subscribe(invocation: Invocation) -> int:
+    from yggpy.ctl.subscribe import subscribe
+
+    return subscribe(invocation)
+
+
 LOCAL_COMMANDS = (
     LocalCommand("health", "exit code 0 if the node has a peer and a place in the tree, or needs none", _health),
-    LocalCommand("watch", "show peers, rates, tree and sessions until Ctrl-C (interval=SECONDS, count=TIMES)", _watch),
+    LocalCommand("subscribe", "print what happens in the node until Ctrl-C, by line (events=GROUP,...)", _subscribe),
+    LocalCommand(
+        "watch", "show peers, rates, tree, sessions and events until Ctrl-C (interval=SECONDS, count=TIMES)", _watch
+    ),
 )
 
 
