@@ -24,8 +24,9 @@ RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb")
 # Then the engine in C, with a package of nothing around it: the build that follows finds it made.
 COPY README.md LICENSE ./
 COPY native native
+COPY yggpy/version.py yggpy/version.py
 ENV YGGPY_NATIVE=require PATH=/build/bin:$PATH
-RUN mkdir yggpy && touch yggpy/__init__.py \
+RUN touch yggpy/__init__.py \
  && pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --config-settings=build-dir=/src/build -w /nothing .
 COPY yggpy yggpy
 RUN pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --config-settings=build-dir=/src/build -w /wheel . \

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -274,6 +276,16 @@ def test_multicast_patterns() -> None:
 def test_pem_as_go_writes_it() -> None:
     assert private_key_to_pem(PRIVATE_KEY) == VECTORS["pem"].strip() + "\n"
     assert private_key_from_pem(VECTORS["pem"].encode()) == PRIVATE_KEY
+
+
+def test_the_usual_pem_form_is_read_without_the_large_library() -> None:
+    program = (
+        "import sys; from yggpy.config.pem import *; from yggpy.keys import PrivateKey; key = PrivateKey.generate()\n"
+        "assert private_key_from_pem(private_key_to_pem(key).encode()) == key\n"
+        "assert 'cryptography.hazmat.bindings._rust' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_pem_with_other_line_ends_and_text_around() -> None:
