@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from yggpy.config.files import decode_text
+from yggpy.config.dns import read_dns
 from yggpy.config.firewall import read_firewall
 from yggpy.config.hjson import ANY, TEXT, HjsonValue, Marks, Number, Shape, read_hjson
 from yggpy.config.model import Config, MulticastInterface, UnknownKey, default_multicast_interfaces
@@ -323,6 +324,7 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
         "NodeInfoPrivacy": _scalar("node_info_privacy", _boolean),
         "NodeInfo": _apply_node_info,
         "Firewall": _scalar("firewall", read_firewall),
+        "DNS": _scalar("dns", read_dns),
     }
 )
 CONFIG_KEYS = tuple(_KEYS)
@@ -337,6 +339,13 @@ CONFIG_SHAPE = Shape(
         "interfacepeers": Shape(elements=_LIST_OF_TEXT),
         "multicastinterfaces": Shape(elements=Shape(members={"regex": TEXT, "password": TEXT})),
         "nodeinfo": ANY,
+        "dns": Shape(
+            members={
+                "domain": TEXT,
+                **dict.fromkeys(("listen", "trustedkeys", "clients", "forward"), _LIST_OF_TEXT),
+                **dict.fromkeys(("hosts", "pins"), Shape(elements=TEXT)),
+            }
+        ),
     }
 )
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from yggpy.config.dns import dns_tree
 from yggpy.config.firewall import firewall_tree
 from yggpy.errors import ConfigError
 
@@ -104,6 +105,12 @@ nothing. Everybody who asks gets to see it.""",
 Who in the network may send what to this machine; an addition of yggpy,
 which the Go node ignores. What this machine sends is answered; what
 else comes in must match a rule. See docs/firewall.md.""",
+    "DNS": """\
+Names of nodes, and a DNS responder that answers them; an addition of
+yggpy, which the Go node ignores. "Listen": [] gathers names without
+answering. A name counts if it stands in Hosts, or if a node announces it
+in its NodeInfo whose key is in TrustedKeys, or in Pins with that name.
+See docs/names.md.""",
 }
 
 
@@ -147,6 +154,8 @@ def _tree(config: Config) -> dict[str, Any]:
     tree["NodeInfo"] = _checked(config.node_info)
     if config.firewall is not None:
         tree["Firewall"] = firewall_tree(config.firewall)
+    if config.dns is not None:
+        tree["DNS"] = dns_tree(config.dns)
     return tree
 
 
