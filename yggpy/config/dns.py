@@ -1,7 +1,7 @@
 """The ``DNS`` section of a configuration (docs/names.md): read from HJSON values, checked, and written back.
 
-It is an addition of ours: Go ignores it, and without it a configuration is written as Go writes it. What is read is kept
-as it was written; ``DnsConfig`` gives it in the forms that the responder works with.
+It is an addition of ours: Go ignores it, and without it a configuration is written as Go writes it. What is read is
+kept as it was written; ``DnsConfig`` gives it in the forms that the responder works with.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = [
     "Endpoint",
     "dns_tree",
     "read_dns",
+    "shown_endpoint",
 ]
 
 DEFAULT_DOMAIN = "ygg"
@@ -197,6 +198,12 @@ def _network(where: str, text: str) -> Network:
         raise ConfigError(f'{where}: "{text}" is no network: {reason}', where) from None
 
 
+def shown_endpoint(endpoint: Endpoint) -> str:
+    """Return ``address:port`` for people."""
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 # -- reading and writing -------------------------------------------------------------------------------------
 
 
@@ -255,7 +262,7 @@ _MEMBERS: Mapping[str, tuple[str, Callable[[str, HjsonValue], Any]]] = {
 def read_dns(key: str, value: HjsonValue) -> DnsConfig:
     """Read the section. Raises ``ConfigError`` with all that is wrong in it, also for names that are unknown.
 
-    Unknown names are an error here, as in ``Firewall``: a name that is trusted or answered by mistake, or not at all, would
+    Unknown names are an error here, as in ``Firewall``: that names are not answered, or not from whom they should be, would
     go unnoticed. ``null`` stands for the default.
     """
     if not isinstance(value, dict):

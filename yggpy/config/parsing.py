@@ -20,8 +20,8 @@ from itertools import chain, islice, repeat
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from yggpy.config.files import decode_text
 from yggpy.config.dns import read_dns
+from yggpy.config.files import decode_text
 from yggpy.config.firewall import read_firewall
 from yggpy.config.hjson import ANY, TEXT, HjsonValue, Marks, Number, Shape, read_hjson
 from yggpy.config.model import Config, MulticastInterface, UnknownKey, default_multicast_interfaces

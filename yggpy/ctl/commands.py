@@ -99,8 +99,20 @@ def _watch(invocation: Invocation) -> int:
     return watch(invocation)
 
 
+def _hosts(invocation: Invocation) -> int:
+    from yggpy.ctl.hosts import hosts
+
+    return hosts(invocation)
+
+
 LOCAL_COMMANDS = (
     LocalCommand("health", "exit code 0 if the node answers and has a peer up, or needs none", _health),
+    LocalCommand(
+        "hosts",
+        "names that the node knows, as lines for /etc/hosts (names=full|short|both, default full);\n"
+        "    \tformat=add-host: as flags for docker run",
+        _hosts,
+    ),
     LocalCommand("watch", "show peers, rates, tree and sessions until Ctrl-C (interval=SECONDS, count=TIMES)", _watch),
 )
 

@@ -1,7 +1,7 @@
 """DNS messages: from bytes to a ``Query``, and from an answer to bytes (RFC 1035, EDNS by RFC 6891). No sockets.
 
-Whatever the bytes are, ``read_query`` returns: a query, a ready answer that says what is wrong with it, or nothing at all.
-An answer of that kind is a bare header, so that junk never makes more bytes than it had.
+Whatever the bytes are, ``read_query`` returns: a query, a ready answer that says what is wrong with it, or nothing at
+all. An answer of that kind is a bare header, so that junk never makes more bytes than it had.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ In this order a name belongs to
 1. ``Hosts``: what the operator wrote, always;
 2. ``Pins``: the pinned key alone, once it announces the name;
 3. this node, for the name in its own NodeInfo;
-4. the key of ``TrustedKeys`` that has announced it for longest, as far as this node has seen. It keeps the name until it
-   announces another one or none; that it does not answer takes nothing from it.
+4. the key of ``TrustedKeys`` that has announced it for longest, as far as this node has seen. It keeps the name until
+   it announces another one or none; that it does not answer takes nothing from it.
 
 What any other key announces is not even asked for. No clock: ``now`` is an argument.
 """

@@ -2,9 +2,9 @@
 
 A name is a tuple of labels in lower case, the leftmost first, without the root: ``("www", "example")``.
 
-A label has at most 63 bytes (RFC 1035, 2.3.4) and a public key has 64 hexadecimal digits, so that ``<key>.pk`` cannot be
-one label. The digits may be divided by dots at any place; the form that we write has one dot in the middle. In base32
-(RFC 4648, without padding) a key has 52 characters and is one label; that is understood, too.
+A label has at most 63 bytes (RFC 1035, 2.3.4) and a public key has 64 hexadecimal digits, so that ``<key>.pk`` cannot
+be one label. The digits may be divided by dots at any place; the form that we write has one dot in the middle. In
+base32 (RFC 4648, without padding) a key has 52 characters and is one label; that is understood, too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a question about a name is answered: a zone made of ``Claims``, of public keys and of the mesh's addresses.
 
-Ours are the domain, with ``<name>``, ``<key>.pk`` and nothing else below it, and the reverse zones of 200::/8 and 300::/8.
-Names that exist in between, such as ``pk`` itself, have no records and are not "no such name" (RFC 8020), since resolvers
-that ask label by label would look no further.
+Ours are the domain, with ``<name>``, ``<key>.pk`` and nothing else below it, and the reverse zones of 200::/8 and
+300::/8. Names that exist in between, such as ``pk`` itself, have no records and are not "no such name" (RFC 8020),
+since resolvers that ask label by label would look no further.
 """
 
 from __future__ import annotations
