@@ -262,8 +262,8 @@ _MEMBERS: Mapping[str, tuple[str, Callable[[str, HjsonValue], Any]]] = {
 def read_dns(key: str, value: HjsonValue) -> DnsConfig:
     """Read the section. Raises ``ConfigError`` with all that is wrong in it, also for names that are unknown.
 
-    Unknown names are an error here, as in ``Firewall``: that names are not answered, or not from whom they should be, would
-    go unnoticed. ``null`` stands for the default.
+    Unknown names are an error here, as in ``Firewall``: a name that is not answered, or not from whom it should be,
+    would go unnoticed. ``null`` stands for the default.
     """
     if not isinstance(value, dict):
         raise ConfigError(f"{key} must be an object with {', '.join(_MEMBERS)}")

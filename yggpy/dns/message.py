@@ -47,6 +47,7 @@ MAX_UDP_ANSWER = 1232
 """Bytes of an answer by UDP, whatever the client says it can take: no packet needs to be cut (DNS flag day 2020)."""
 _PLAIN_UDP_ANSWER = 512
 """The same for a client without EDNS (RFC 1035, 4.2.1)."""
+_MAX_MESSAGE = 0xFFFF
 _HEADER = struct.Struct(">6H")
 _RESPONSE, _RECURSION_DESIRED = 0x8000, 0x0100
 _OPCODES = 0x7800
@@ -101,7 +102,7 @@ def read_query(data: bytes) -> Query | bytes | None:
     if message.edns > 0:
         response = dns.message.make_response(message, our_payload=MAX_UDP_ANSWER)
         response.set_rcode(dns.rcode.BADVERS)
-        return response.to_wire()
+        return _wire(response)
     query = Query(
         data,
         message,
@@ -125,7 +126,7 @@ def encode_answer(query: Query, answer: Answer, *, recursion: bool, limit: int =
     if not answer.records:
         zone = dns.name.Name([label.encode() for label in answer.zone] + [b""])
         _add(response, response.authority, zone, answer.soa)
-    wire = response.to_wire()
+    wire = _wire(response)
     return encode_truncated(query, recursion=recursion) if 0 < limit < len(wire) else wire
 
 
@@ -133,21 +134,21 @@ def encode_truncated(query: Query, *, recursion: bool) -> bytes:
     """Return the answer that lets the client ask again by TCP."""
     response = _response(query, recursion)
     response.flags |= dns.flags.TC
-    return response.to_wire()
+    return _wire(response)
 
 
 def encode_refusal(query: Query) -> bytes:
     """Return the answer to what this node does not answer."""
     response = _response(query, False)
     response.set_rcode(dns.rcode.REFUSED)
-    return response.to_wire()
+    return _wire(response)
 
 
 def encode_server_failure(query: Query) -> bytes:
     """Return the answer for when no other resolver answers."""
     response = _response(query, True)
     response.set_rcode(dns.rcode.SERVFAIL)
-    return response.to_wire()
+    return _wire(response)
 
 
 def with_id(message: bytes, number: int) -> bytes:
@@ -174,6 +175,11 @@ def _bare(data: bytes, rcode: int) -> bytes:
 
 def _response(query: Query, recursion: bool) -> dns.message.Message:
     return dns.message.make_response(query.message, recursion_available=recursion, our_payload=MAX_UDP_ANSWER)
+
+
+def _wire(response: dns.message.Message) -> bytes:
+    # Without a size the library goes by what the client takes by UDP, and raises.
+    return response.to_wire(max_size=_MAX_MESSAGE)
 
 
 def _add(response: dns.message.Message, section: list[dns.rrset.RRset], owner: dns.name.Name, record: Record) -> None:

@@ -34,6 +34,8 @@ ERROR_PAUSE = 1.0
 """Seconds without reading after an unexpected error of a socket."""
 _BACKLOG = 64
 _ANCILLARY = 128
+_PORT_ATTEMPTS = 16
+"""How often another free port is tried, where any will do, if only UDP can have it."""
 _IP_PKTINFO = 8
 """``socket`` has no name for it before Python 3.14."""
 _LENGTH = struct.Struct(">H")
@@ -121,15 +123,15 @@ class _Listener:
     @classmethod
     async def open(cls, endpoint: Endpoint, handler: Handler, logger: logging.Logger) -> _Listener:
         """Raises ``OSError``."""
-        udp = _socket(socket.SOCK_DGRAM, endpoint)
+        udp, tcp = _pair(endpoint)
         listener = cls(udp, handler, logger)
         try:
-            tcp = _socket(socket.SOCK_STREAM, listener.address)
             listener._server = await asyncio.start_server(
                 listener._connected, sock=tcp, limit=MAX_QUERY + _LENGTH.size, backlog=_BACKLOG
             )
         except BaseException:
             udp.close()
+            tcp.close()
             raise
         listener._resume()
         return listener
@@ -238,6 +240,20 @@ def _drop(answer: Awaitable[bytes]) -> None:
 
 def _client(source: tuple[str, int]) -> Client:
     return ip_address(source[0].partition("%")[0])
+
+
+def _pair(endpoint: Endpoint) -> tuple[socket.socket, socket.socket]:
+    """Return a UDP and a TCP socket on one port. Raises ``OSError``."""
+    left = 1 if endpoint[1] else _PORT_ATTEMPTS
+    while True:
+        left -= 1
+        udp = _socket(socket.SOCK_DGRAM, endpoint)
+        try:
+            return udp, _socket(socket.SOCK_STREAM, udp.getsockname()[:2])
+        except OSError as error:
+            udp.close()
+            if error.errno != errno.EADDRINUSE or not left:
+                raise
 
 
 def _socket(kind: socket.SocketKind, endpoint: Endpoint) -> socket.socket:
