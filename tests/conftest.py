@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
+from tests import sharing
+from tests.container import engine as containers
+from tests.gates import gate, required
 from tests.interop import lab as labs
 from tests.interop.go_node import GoNodeUnavailableError, GoPrograms, obtain, pins
 
-REQUIRE_VARIABLE = "YGGPY_REQUIRE_INTEROP"
-"""Environment variable that, set to 1, makes every gate an error; ``CI=true`` does the same."""
 NATIVE_VARIABLE = "YGGPY_NATIVE"
 """Environment variable that, set to ``require``, makes a missing native data plane an error; ``CI=true`` does too."""
 NATIVE_ONLY = frozenset(
@@ -30,7 +31,10 @@ NATIVE_ONLY = frozenset(
     )
 )
 """Files that cannot do without the native data plane."""
+FOLDER_MARKERS = ("interop", "container")
+"""Folders whose tests bear a marker of the same name."""
 _failed_tests = pytest.StashKey[bool]()
+_kinds_folder = pytest.StashKey["tempfile.TemporaryDirectory[str]"]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,12 +61,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by their folder, and leave the soak tests out unless they are asked for."""
     for item in items:
-        if "interop" in item.path.parent.parts:
-            item.add_marker(pytest.mark.interop)
+        for name in FOLDER_MARKERS:
+            if name in item.path.parent.parts:
+                item.add_marker(name)
     if native := _native_left_out():
         for item in items:
             if "native" in getattr(getattr(item, "callspec", None), "params", {}).values():
                 item.add_marker(pytest.mark.skip(reason=native))
+    workerinput = getattr(config, "workerinput", {})
+    if workerinput.get("workerid") == "gw0":
+        sharing.write_kinds(Path(workerinput["kinds_file"]), items)
     if config.getoption("--soak"):
         return
     left_out = [item for item in items if item.get_closest_marker("soak")]
@@ -82,18 +90,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         lines.append(f"native data plane: left out: {native}")
     reason = labs.obstacle()
     if reason:
-        lines.append(f"interop: {'REQUIRED, but ' if _required() else 'left out: '}{reason}")
+        lines.append(f"interop: {'REQUIRED, but ' if required() else 'left out: '}{reason}")
+    if reason := containers.obstacle():
+        lines.append(f"container: {'REQUIRED, but ' if required() else 'left out: '}{reason}")
     return lines
-
-
-def _required() -> bool:
-    return os.environ.get("CI") == "true" or os.environ.get(REQUIRE_VARIABLE) == "1"
-
-
-def _gate(reason: str) -> NoReturn:
-    if _required():
-        pytest.fail(f"interop tests are required (CI=true or {REQUIRE_VARIABLE}=1), but: {reason}", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -102,13 +102,13 @@ def go_programs() -> dict[str, GoPrograms]:
     try:
         return {version: obtain(version) for version in dict.fromkeys(pin.upstream for pin in pins())}
     except GoNodeUnavailableError as error:
-        _gate(f"no Go node: {error}")
+        gate(f"no Go node: {error}")
 
 
 @pytest.fixture(scope="session")
 def _namespaces() -> None:
     if reason := labs.obstacle():
-        _gate(reason)
+        gate(reason)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -120,17 +120,24 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-class _InteropInTurn(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives interop tests to one worker, one after the other, since they measure; all others to whoever is free."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        return "interop" if nodeid.startswith("tests/interop/") else nodeid
+def _kinds_file(config: pytest.Config) -> Path:
+    """Return where one of the processes that share the tests (``-n``) leaves word of their kinds."""
+    if _kinds_folder not in config.stash:
+        config.stash[_kinds_folder] = tempfile.TemporaryDirectory(prefix="yggpy-tests-")
+        config.add_cleanup(config.stash[_kinds_folder].cleanup)
+    return Path(config.stash[_kinds_folder].name, "kinds.json")
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _InteropInTurn:
+def pytest_configure_node(node: WorkerController) -> None:
+    """Tell a process that runs a share of the tests where to leave word of their kinds."""
+    node.workerinput["kinds_file"] = str(_kinds_file(node.config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> sharing.Sharing:
     """Say who runs what when several processes share the tests (``-n``)."""
-    return _InteropInTurn(config, log)
+    return sharing.Sharing(config, log, _kinds_file(config))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

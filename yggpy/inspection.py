@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING
 
 from yggpy.address import Address
 from yggpy.clock import Scheduler
+from yggpy.config import Config
 from yggpy.core import Core
 from yggpy.datapath.base import LinkCounters
 from yggpy.errors import YggpyError
 from yggpy.firewall.flows import MAX_FLOWS
+from yggpy.health import PeerFacts, judge
 from yggpy.keys import PUBLIC_KEY_SIZE
-from yggpy.links.manager import LinkManager, LinkStatus
+from yggpy.links.manager import LinkKind, LinkManager, LinkStatus
+from yggpy.links.reasons import explain
+from yggpy.links.url import without_secrets
 from yggpy.lookups import LookupLog
 from yggpy.questions import ANSWER_TIMEOUT, Question
 from yggpy.status import (
     FirewallStatus,
+    HealthStatus,
     LookupStatus,
     MulticastStatus,
     NamesStatus,
@@ -79,6 +84,7 @@ class LinkRates:
 class Inspectable(ABC):
     """The questions that a started node answers. ``Node`` has what they need."""
 
+    config: Config
     _rates: LinkRates
     _tun: TunDevice | None
     _multicast: MulticastService | None
@@ -103,6 +109,33 @@ class Inspectable(ABC):
     @abstractmethod
     def scheduler(self) -> Scheduler:
         """The node's clock and timers."""
+
+    @property
+    @abstractmethod
+    def listen_addresses(self) -> list[str]:
+        """URIs of the configured listeners that are up."""
+
+    def status_health(self) -> HealthStatus:
+        """``getHealth``: whether this node is ready to be used, and if not, why."""
+        router = self.core.router
+        faults = []
+        if self._tun is None and self.config.uses_tun:
+            faults.append("there is no TUN device, so this machine has no traffic; the log says why")
+        parent = "" if router.parent == self.core.public_key else str(Address.for_key(router.parent))
+        return judge(
+            [_peer_facts(link) for link in self.links.links()],
+            parent=parent,
+            joined=router.joined,
+            doors=self._doors(),
+            faults=faults,
+        )
+
+    def _doors(self) -> list[str]:
+        """Return by what others can find this node, in words."""
+        doors = [f"listening on {address}" for address in self.listen_addresses]
+        if any(entry.beacon or entry.listen for entry in self.config.multicast_interfaces):
+            doors.append("multicast")
+        return doors
 
     def status_self(self) -> SelfStatus:
         """``getSelf``."""
@@ -228,3 +261,8 @@ class Inspectable(ABC):
                 f"no answer from {Address.for_key(key)} in {ANSWER_TIMEOUT:.0f} s, or before this node was closed"
             )
         return data
+
+
+def _peer_facts(link: LinkStatus) -> PeerFacts:
+    error = "" if link.last_error is None else without_secrets(explain(link.last_error))
+    return PeerFacts(without_secrets(link.uri), link.up, link.kind is LinkKind.PERSISTENT, error)

@@ -199,7 +199,7 @@ class Node(Inspectable):
     def start_tun(self) -> None:
         """Make the TUN that the config asks for, if any. Raises ``TunError``; ``close`` the node then."""
         self._check_open()
-        if self.config.if_name not in ("none", "dummy"):
+        if self.config.uses_tun:
             self._open_tun()
 
     async def apply_dns(self) -> list[str]:

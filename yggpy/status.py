@@ -9,7 +9,9 @@ from dataclasses import dataclass
 
 __all__ = [
     "DnsCounters",
+    "FailingPeer",
     "FirewallStatus",
+    "HealthStatus",
     "HostStatus",
     "LookupStatus",
     "MulticastStatus",
@@ -142,6 +144,35 @@ class TransitStatus:
     """If it does not: peers whose links are up and rest, since they are in another tree, or leaf-only, too."""
     refused: dict[str, int]
     """If it does not: how often it was asked to, by kind of frame. Of a flood of traffic not all is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailingPeer:
+    """A configured peer that is not up."""
+
+    uri: str
+    """Without its query, and without secrets."""
+    error: str
+    """Why; empty: no attempt has ended yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthStatus:
+    """``getHealth``, which the Go node does not have: see ``yggpy/health.py``."""
+
+    ready: bool
+    reason: str
+    """One line that says why, ready or not."""
+    up: int
+    peers: int
+    """All peerings, up or down, and the incoming links."""
+    configured_up: int
+    configured: int
+    """Peers of the configuration, and those added by hand."""
+    parent: str
+    """Its address; empty without one."""
+    failing: tuple[FailingPeer, ...]
+    """The first few configured peers that are not up."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import struct
 from typing import Any
 
 from yggpy.address import Address
+from yggpy.container import container_advice
 from yggpy.errors import YggpyError
 
 __all__ = ["AUTO_NAME", "MAX_MTU", "MIN_MTU", "PREFIX_LENGTH", "TunDevice", "TunError"]
@@ -46,6 +48,11 @@ _IFA_LOCAL = 2
 _IFA_F_NODAD = 0x2
 _NETLINK_TIMEOUT = 5.0
 _NETLINK_ANSWER_SIZE = 4096
+
+_SIOCGIFTXQLEN, _SIOCSIFTXQLEN = 0x8942, 0x8943  # <asm/sockios.h>
+_IFREQ = struct.Struct("=16si20x")  # name, number
+_KERNEL_QUEUE = 500  # packets that wait in a new TUN device to be read
+_QUEUE = 1500  # of ours: with many flows a burst of 64 KB packets overran 500 before the data plane had its turn
 
 _MAX_NAME_BYTES = 15  # IFNAMSIZ without its final zero
 _NO_TUN_HINT = "set IfName to none to run without one"
@@ -80,6 +87,7 @@ class TunDevice:
             os.set_inheritable(device.fileno(), False)
             os.set_blocking(device.fileno(), False)
             _set_mtu(device, mtu)
+            _lengthen_queue(device.name)
             _add_address(device.name, address)
             _bring_up(device)
             return cls(device, mtu)
@@ -121,17 +129,20 @@ def _explain_create(error: OSError | ValueError) -> str:
     code = error.errno if isinstance(error, OSError) else None
     match code:
         case errno.ENOENT | errno.ENODEV | errno.ENXIO:
-            return (
-                f"{_TUN_PATH} is missing; load the module (modprobe tun), give it to the container, or {_NO_TUN_HINT}"
-            )
+            return f"{_TUN_PATH} is missing; {_remedy('load the module (modprobe tun)')}"
         case errno.EACCES | errno.EPERM:
-            return f"no permission; run as root or with CAP_NET_ADMIN and access to {_TUN_PATH}, or {_NO_TUN_HINT}"
+            return f"no permission; {_remedy(f'run as root or with CAP_NET_ADMIN and access to {_TUN_PATH}')}"
         case errno.EBUSY:
             return "the name is in use by another program; stop it, or choose another IfName"
         case errno.EINVAL:
             return "the name cannot be used or belongs to an interface of another kind; choose another IfName"
         case _:
             return str(error)
+
+
+def _remedy(usual: str) -> str:
+    """Return what to do: in a container all that it was not given, elsewhere ``usual``; or do without a TUN."""
+    return f"{container_advice() or usual}, or {_NO_TUN_HINT}"
 
 
 def _set_mtu(device: Any, mtu: int) -> None:
@@ -141,6 +152,14 @@ def _set_mtu(device: Any, mtu: int) -> None:
         raise TunError(f"cannot set the MTU of {device.name} to {mtu}: {error}; choose another IfMTU") from None
 
 
+def _lengthen_queue(name: str) -> None:
+    """Let more packets wait in the device than the kernel would; a length that somebody else has chosen stays."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        answer = fcntl.ioctl(sock, _SIOCGIFTXQLEN, _IFREQ.pack(os.fsencode(name), 0))
+        if _IFREQ.unpack(answer)[1] == _KERNEL_QUEUE:
+            fcntl.ioctl(sock, _SIOCSIFTXQLEN, _IFREQ.pack(os.fsencode(name), _QUEUE))
+
+
 def _add_address(name: str, address: Address) -> None:
     try:
         _netlink_add_address(socket.if_nametoindex(name), address)
@@ -148,7 +167,7 @@ def _add_address(name: str, address: Address) -> None:
         if error.errno == errno.EEXIST:  # a persistent interface that has it from the last run
             return
         if error.errno in (errno.EACCES, errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
-            hint = f"IPv6 is disabled here; enable it (sysctl -w net.ipv6.conf.all.disable_ipv6=0), or {_NO_TUN_HINT}"
+            hint = f"IPv6 is disabled here; {_remedy('enable it (sysctl -w net.ipv6.conf.all.disable_ipv6=0)')}"
         else:
             hint = str(error)
         raise TunError(f"cannot give {name} the address {address}/{PREFIX_LENGTH}: {hint}") from None

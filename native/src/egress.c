@@ -15,6 +15,52 @@ enum {
     PACKET_START = HEADROOM + 1, /* where in a buffer a packet is read to */
 };
 
+/* ---- memory of packets that wait ---- */
+
+/* Memory for a packet of `room` bytes that waits: what became free last, since the processor's cache still has that. */
+static struct fair_packet *packet_new(struct plane *plane, size_t room)
+{
+    struct fair_packet *packet = room == PACKET_ROOM ? plane->spare : NULL;
+    if (packet) {
+        plane->spare = packet->next;
+        plane->spares--;
+        return packet;
+    }
+    packet = malloc(sizeof *packet);
+    uint8_t *memory = malloc(room);
+    if (!packet || !memory) {
+        free(packet);
+        free(memory);
+        return NULL;
+    }
+    packet->memory = memory;
+    packet->room = room;
+    return packet;
+}
+
+static void packet_free(struct plane *plane, struct fair_packet *packet)
+{
+    if (packet->room != PACKET_ROOM || plane->spares == MAX_SPARES) {
+        fair_packet_free(packet);
+        return;
+    }
+    packet->next = plane->spare;
+    plane->spare = packet;
+    plane->spares++;
+}
+
+void plane_free_spares(struct plane *plane)
+{
+    struct fair_packet *packet;
+    while ((packet = plane->spare)) {
+        plane->spare = packet->next;
+        fair_packet_free(packet);
+    }
+    plane->spares = 0;
+}
+
+/* ---- sending ---- */
+
 /* Keeps the sealed packet that lies at `packet` inside *memory, which has PACKET_ROOM bytes if `whole` says so. */
 static void keep_whole(struct plane *plane, struct remote *remote, uint8_t **memory, size_t room, const uint8_t *packet,
                        size_t head, size_t size)
@@ -105,7 +151,7 @@ void plane_send_waiting(struct plane *plane)
         }
         struct fair_packet *packet = fair_pop(fair);
         send_by(plane, link, &packet->header, &packet->memory, packet->room, packet->start, packet->size);
-        fair_packet_free(packet);
+        packet_free(plane, packet);
     }
     plane->egress_at = fair_is_empty(fair) ? 0 : plane->now + EGRESS_RETRY;
     if (plane->tun.paused_until != 0 && !fair_is_full(fair)) {
@@ -117,28 +163,27 @@ void plane_send_waiting(struct plane *plane)
 void plane_forget_waiting(struct plane *plane)
 {
     fair_clear(&plane->fair);
+    plane_free_spares(plane);
     plane->egress_at = 0;
 }
+
+/* ---- reading ---- */
 
 /* Lets what was read into plane->packet wait: in a copy if it is small, else in that very memory. */
 static void wait_fairly(struct plane *plane, const struct virtio_net_hdr *header, size_t size)
 {
-    struct fair_packet *packet = malloc(sizeof *packet);
     bool copied = size < WORTH_HANDING_ON;
-    uint8_t *memory = malloc(copied ? PACKET_START + size : PACKET_ROOM);
-    if (!packet || !memory) {
-        free(packet);
-        free(memory);
+    struct fair_packet *packet = packet_new(plane, copied ? PACKET_START + size : PACKET_ROOM);
+    if (!packet)
         return;
-    }
-    *packet = (struct fair_packet){.header = *header, .start = PACKET_START, .size = size};
+    packet->header = *header;
+    packet->start = PACKET_START;
+    packet->size = size;
     if (copied) {
-        memcpy(memory + PACKET_START, plane->packet + PACKET_START, size);
-        packet->memory = memory;
-        packet->room = PACKET_START + size;
+        memcpy(packet->memory + PACKET_START, plane->packet + PACKET_START, size);
     } else {
+        uint8_t *memory = packet->memory;
         packet->memory = plane->packet;
-        packet->room = PACKET_ROOM;
         plane->packet = memory;
     }
     while (fair_is_full(&plane->fair))

@@ -50,11 +50,20 @@ static void update_watch(struct link *link)
         link->owner->watch(link->owner->self, link);
 }
 
+static void mark_dirty(struct link *link)
+{
+    if (link->dirty)
+        return;
+    link->dirty = true;
+    link->owner->dirty(link->owner->self, link);
+}
+
 void link_close(struct link *link, enum link_reason reason, int error, const char *text)
 {
     if (link->closed)
         return;
     link->closed = true;
+    mark_dirty(link);
     link->reason = reason;
     link->error = error;
     snprintf(link->text, sizeof link->text, "%s", text ? text : "");
@@ -64,8 +73,10 @@ void link_close(struct link *link, enum link_reason reason, int error, const cha
 
 static void arm(struct link *link, double at)
 {
-    if (link->timer_at == 0 || at < link->timer_at)
-        link->timer_at = at;
+    if (link->timer_at != 0 && at >= link->timer_at)
+        return;
+    link->timer_at = at;
+    link->owner->armed(link->owner->self, at);
 }
 
 static void note_sent(struct link *link, enum frame_type type, double now)
@@ -122,10 +133,7 @@ static void emit(struct link *link, enum frame_type type, const uint8_t *data, s
     }
     link->sent += size;
     note_sent(link, type, now);
-    if (!link->dirty) {
-        link->dirty = true;
-        link->owner->dirty(link->owner->self, link);
-    }
+    mark_dirty(link);
 }
 
 void link_send_direct(struct link *link, enum frame_type type, const uint8_t *payload, size_t size, double now)

@@ -47,12 +47,14 @@ struct link_owner {
     /* A frame that is not Dummy or KeepAlive. Its bytes, from `start` on, may be changed. NULL, or why it is refused. */
     const char *(*frame)(void *self, struct link *link, enum frame_type type, uint8_t *start, uint8_t *payload,
                          size_t size);
-    /* The link has unwritten frames: call link_flush when the current input has been handled. */
+    /* The link has unwritten frames, or has ended: call link_flush, or let it go, when the current input has been handled. */
     void (*dirty)(void *self, struct link *link);
     /* What the link wants to be told of its descriptor has changed. */
     void (*watch)(void *self, struct link *link);
     /* Bytes for whoever carries a feed. */
     void (*output)(void *self, struct link *link, const uint8_t *data, size_t size);
+    /* link->timer_at has become earlier. */
+    void (*armed)(void *self, double at);
 };
 
 struct link {

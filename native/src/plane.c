@@ -38,6 +38,13 @@ static void on_output(void *self, struct link *link, const uint8_t *data, size_t
     events_push(&plane->events, (struct event){.type = EVENT_LINK_OUTPUT, .link_id = link->id}, data, size);
 }
 
+static void on_armed(void *self, double at)
+{
+    struct plane *plane = self;
+    if (plane->links_at == 0 || at < plane->links_at)
+        plane->links_at = at;
+}
+
 void plane_tell(struct plane *plane, struct event event, const uint8_t *data, size_t size)
 {
     event.when = plane->now;
@@ -81,7 +88,7 @@ struct plane *plane_new(const uint8_t key[KEY_SIZE], const uint8_t address[ADDRE
     tun_init(&plane->tun);
     plane->tun.mtu = DEFAULT_MTU;
     plane->events.wake = -1;
-    plane->owner = (struct link_owner){plane, on_frame, on_dirty, on_watch, on_output};
+    plane->owner = (struct link_owner){plane, on_frame, on_dirty, on_watch, on_output, on_armed};
     plane->watch_link = ignore_link;
     plane->watch_tun = ignore_tun;
     plane->fib = fib_new((const uint8_t *)"", 1);
@@ -114,7 +121,7 @@ void plane_free(struct plane *plane)
         link_free(link);
     table_free(&plane->links);
     free_dead(plane);
-    fair_clear(&plane->fair);
+    plane_forget_waiting(plane);
     remotes_free(&plane->remotes);
     fib_free(plane->fib);
     box_context_free(plane->box);
@@ -198,11 +205,32 @@ double plane_next_timer(const struct plane *plane)
     double next = plane->tun.paused_until;
     if (plane->egress_at != 0 && (next == 0 || plane->egress_at < next))
         next = plane->egress_at;
-    const struct link *link;
-    for (size_t place = 0; (link = table_next(&plane->links, &place));)
-        if (link->timer_at != 0 && (next == 0 || link->timer_at < next))
-            next = link->timer_at;
+    if (plane->links_at != 0 && (next == 0 || plane->links_at < next))
+        next = plane->links_at;
     return next;
+}
+
+/* Judges the deadlines of all links and finds the next one. About once a second, so memory is given back here too. */
+static void link_timers(struct plane *plane)
+{
+    struct link *link, *ended = NULL;
+    plane->links_at = 0;
+    if (fair_is_empty(&plane->fair))
+        plane_free_spares(plane);
+    for (size_t place = 0; (link = table_next(&plane->links, &place));) {
+        link_timer(link, plane->now);
+        if (link->closed) {
+            link->next_dead = ended;
+            ended = link;
+        } else if (link->timer_at != 0) {
+            on_armed(plane, link->timer_at);
+        }
+    }
+    while (ended) {
+        link = ended;
+        ended = link->next_dead;
+        report_end(plane, link);
+    }
 }
 
 double plane_timers(struct plane *plane)
@@ -211,20 +239,8 @@ double plane_timers(struct plane *plane)
         plane->tun.paused_until = 0; /* what is read now pushes out what has waited longest */
         plane->watch_tun(plane->watcher, true);
     }
-    struct link *link;
-    struct link *ended = NULL;
-    for (size_t place = 0; (link = table_next(&plane->links, &place));) {
-        link_timer(link, plane->now);
-        if (link->closed) {
-            link->next_dead = ended;
-            ended = link;
-        }
-    }
-    while (ended) {
-        link = ended;
-        ended = link->next_dead;
-        report_end(plane, link);
-    }
+    if (plane->links_at != 0 && plane->now >= plane->links_at)
+        link_timers(plane);
     plane_settle(plane);
     return plane_next_timer(plane);
 }

@@ -37,6 +37,7 @@ enum {
     MAX_UNOPENED = 96,   /* packets that do not open and are asked about in one batch of events */
     MAX_UNROUTABLE = 16, /* packets that cannot go on and are told of in one batch */
     MAX_TOLD_PATHS = 1024, /* bytes of coordinates in a packet that cannot go on and is told of; no tree is that deep */
+    MAX_SPARES = 32,     /* large packets whose memory is kept while traffic goes on */
     PACKET_ROOM = HEADROOM + MAX_TUN_PACKET + 1 + 512, /* of a buffer that takes any packet of the TUN */
 };
 
@@ -53,6 +54,7 @@ struct plane {
     struct remotes remotes;
     struct fib *fib;
     struct table links; /* by id */
+    double links_at;    /* no link's deadline is earlier; 0: none has one */
     struct link *dirty; /* have unwritten frames */
     struct link *dead;  /* closed, to be freed when nobody is inside them any more */
     struct link_owner owner;
@@ -61,6 +63,8 @@ struct plane {
     struct tun tun;
     struct fair_queue fair; /* packets of the TUN that no link takes yet */
     double egress_at;       /* when to offer them again; 0: none waits */
+    struct fair_packet *spare; /* large packets' memory to be used again, the last one first */
+    size_t spares;
     struct firewall *firewall; /* NULL: everybody may send everything to this machine */
     uint64_t tun_serial;    /* counts TUNs, so that late news of one is not taken for news of the next */
     uint64_t generations;   /* counts installed session keys, over all remotes */
@@ -147,6 +151,9 @@ void plane_send_waiting(struct plane *plane);
 
 /* Forgets what waits. */
 void plane_forget_waiting(struct plane *plane);
+
+/* Gives back the memory that has been kept for packets to come. */
+void plane_free_spares(struct plane *plane);
 
 /* ---- inbound (inbound.c) ---- */
 

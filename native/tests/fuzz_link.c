@@ -88,7 +88,13 @@ static void on_output(void *self, struct link *link, const uint8_t *data, size_t
     run.handed += size;
 }
 
-static const struct link_owner owner = {&run, on_frame, on_dirty, on_watch, on_output};
+static void on_armed(void *self, double at)
+{
+    (void)self;
+    CHECK(at == run.link->timer_at);
+}
+
+static const struct link_owner owner = {&run, on_frame, on_dirty, on_watch, on_output, on_armed};
 
 /* ---- in ---- */
 

@@ -18,6 +18,7 @@ static const uint8_t KEY[KEY_SIZE] = {1}, SOURCE[KEY_SIZE] = {2}, DEST[KEY_SIZE]
 static struct buffer frames; /* of each: type, size, payload */
 static struct buffer output;
 static int frame_count, dirty_count, watch_count;
+static double armed_at;
 static const char *refusal;
 
 static const char *on_frame(void *self, struct link *link, enum frame_type type, uint8_t *start, uint8_t *payload,
@@ -36,6 +37,12 @@ static void on_dirty(void *self, struct link *link)
 {
     CHECK(self == &owner && link->dirty);
     dirty_count++;
+}
+
+static void on_armed(void *self, double at)
+{
+    CHECK(self == &owner);
+    armed_at = at;
 }
 
 static void on_watch(void *self, struct link *link)
@@ -57,6 +64,7 @@ static struct link *open_link(int fd)
     buffer_free(&frames);
     buffer_free(&output);
     frame_count = dirty_count = watch_count = 0;
+    armed_at = 0;
     refusal = NULL;
     struct stream stream;
     stream_init(&stream, fd);
@@ -204,7 +212,7 @@ static void test_keepalive(void)
     size_t size = put_frame(bytes, FRAME_ANNOUNCE, KEY, 5);
     feed(link, bytes, size, 10);
     feed(link, bytes, size, 10.5); /* the first one counts */
-    CHECK(link->timer_at == 10 + KEEPALIVE_DELAY);
+    CHECK(link->timer_at == 10 + KEEPALIVE_DELAY && armed_at == link->timer_at);
     link_timer(link, 10.9);
     CHECK(!dirty_count && link->timer_at == 11);
     link_timer(link, 11);
@@ -240,7 +248,7 @@ static void test_read_deadline(void)
     link_timer(link, 12.99);
     CHECK(!link->closed);
     link_timer(link, 13.1);
-    CHECK(link->closed && link->reason == LINK_ERROR);
+    CHECK(link->closed && link->reason == LINK_ERROR && dirty_count == 1);
     CHECK(!strcmp(link->text, "no answer for 3 s (read deadline passed)"));
     link_send_direct(link, FRAME_SIG_REQ, KEY, 3, 14); /* without effect */
     CHECK(link_send_queued(link, bytes, size, 5, SOURCE, DEST, 14) && link->sent == 12);
@@ -379,7 +387,7 @@ static void test_socket(void)
 
 int main(void)
 {
-    owner = (struct link_owner){&owner, on_frame, on_dirty, on_watch, on_output};
+    owner = (struct link_owner){&owner, on_frame, on_dirty, on_watch, on_output, on_armed};
     test_cut_frames();
     test_malformed_frames();
     test_keepalive();

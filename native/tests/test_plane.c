@@ -329,7 +329,7 @@ static void test_ends(void)
 /* Lets the TUN of `a` bring a UDP packet to c from a port, and a read it. */
 static void tun_brings(int fd, uint8_t port, size_t size)
 {
-    uint8_t packet[1400];
+    uint8_t packet[9000];
     make_packet(packet, a.address, c.address, size - IPV6_HEADER_SIZE);
     packet[6] = 17;
     packet[IPV6_HEADER_SIZE] = port;
@@ -417,6 +417,28 @@ static void test_tun_waits(void)
     }
     while (buffer_size(&c.seen))
         expect(&c, EVENT_IPV6_RECEIVED, NULL);
+
+    /* The memory of a large one serves the next, and is given back when nothing waits any more. */
+    c.plane->tun.mtu = 9000;
+    link->handed = WRITE_AHEAD_LIMIT;
+    tun_brings(ends[1], 1, 9000);
+    CHECK(a.plane->fair.count == 1 && !a.plane->spares);
+    link->handed = 0;
+    plane_settle(a.plane);
+    carry();
+    CHECK(expect(&c, EVENT_IPV6_RECEIVED, NULL).size == 9000 && a.plane->spares == 1);
+    link->handed = WRITE_AHEAD_LIMIT;
+    const struct fair_packet *spare = a.plane->spare;
+    tun_brings(ends[1], 1, 9000);
+    CHECK(a.plane->fair.count == 1 && !a.plane->spares);
+    link->handed = 0;
+    plane_settle(a.plane);
+    carry();
+    CHECK(expect(&c, EVENT_IPV6_RECEIVED, NULL).size == 9000 && a.plane->spare == spare);
+    a.plane->links_at = a.plane->now;
+    plane_timers(a.plane);
+    CHECK(!a.plane->spares && !a.plane->spare);
+
     /* A device that is gone is told of once, and everything else goes on. */
     close(ends[0]);
     plane_read_tun(a.plane);

@@ -12,18 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
-from tests.interop.lab import LabError, Space
-from tests.interop.nodes import MeshNode
+from tests.interop.lab import LabError
 
 __all__ = [
     "PingResult",
     "PingStream",
+    "Place",
+    "Reachable",
     "Traffic",
     "Transfer",
     "all_pairs",
@@ -34,6 +35,7 @@ __all__ = [
     "require_all_pairs",
     "tcp_transfer",
     "wait_reachable",
+    "wait_until",
 ]
 
 TRAFFIC_PROGRAM = Path(__file__).with_name("traffic.py")
@@ -41,6 +43,30 @@ REACH_INTERVAL = 0.2
 """Seconds between the pings that wait for a destination to be reachable."""
 _SUMMARY = re.compile(r"(\d+) packets transmitted, (\d+) received")
 _REPLY = re.compile(r"^\[(\d+\.\d+)\] \d+ bytes from .*icmp_seq=(\d+) .*time=([\d.]+) ms", re.MULTILINE)
+
+
+class Place(Protocol):
+    """Where programs run: a namespace (``Space`` of ``lab.py``) or a container's network."""
+
+    def popen(
+        self, command: Iterable[str | Path], *, output: int | IO[bytes] = ..., folder: Path | None = ...
+    ) -> subprocess.Popen[bytes]:
+        """Start a program there; it is to be forgotten when it has ended."""
+
+    def forget(self, process: subprocess.Popen[bytes]) -> None:
+        """The process has ended and been waited for."""
+
+
+class Reachable(Protocol):
+    """A node of either lab, in a namespace or in a container."""
+
+    @property
+    def space(self) -> Place:
+        """Where its traffic is made."""
+
+    @property
+    def address(self) -> str:
+        """Its mesh address."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +103,7 @@ class Transfer:
         return self.size * 8 / self.seconds / 1e6
 
 
-def ping(source: MeshNode, dest: MeshNode, *, count: int = 10, interval: float = 0.1, size: int = 56) -> PingResult:
+def ping(source: Reachable, dest: Reachable, *, count: int = 10, interval: float = 0.1, size: int = 56) -> PingResult:
     """Ping ``dest`` and count the answers; ``size`` is that of the ICMPv6 payload in bytes."""
     limit = count * interval + 10
     process = source.space.popen(
@@ -86,7 +112,7 @@ def ping(source: MeshNode, dest: MeshNode, *, count: int = 10, interval: float =
     return _ping_result(source.space, process, limit)
 
 
-def _ping_result(space: Space, process: subprocess.Popen[bytes], limit: float) -> PingResult:
+def _ping_result(space: Place, process: subprocess.Popen[bytes], limit: float) -> PingResult:
     try:
         data, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
@@ -104,13 +130,13 @@ def _parse_ping(data: bytes) -> PingResult:
     return PingResult(int(found[1]), int(found[2]), output)
 
 
-def _first_reply(source: MeshNode, dest: MeshNode, timeout: float) -> subprocess.Popen[bytes]:
+def _first_reply(source: Reachable, dest: Reachable, timeout: float) -> subprocess.Popen[bytes]:
     """Start a ping that ends at the first reply, or with failure after ``timeout`` seconds."""
     limits = ["-c", "1", "-i", str(REACH_INTERVAL), "-w", str(max(1, round(timeout)))]
     return source.space.popen(["ping", "-6", "-n", "-q", *limits, dest.address])
 
 
-def reachable_after(source: MeshNode, dest: MeshNode, timeout: float = 60) -> float | None:
+def reachable_after(source: Reachable, dest: Reachable, timeout: float = 60) -> float | None:
     """Return how many seconds it took until ``dest`` answered a ping, or None if it never did."""
     started = time.monotonic()
     process = _first_reply(source, dest, timeout)
@@ -119,14 +145,22 @@ def reachable_after(source: MeshNode, dest: MeshNode, timeout: float = 60) -> fl
     return time.monotonic() - started if process.returncode == 0 else None
 
 
-def wait_reachable(source: MeshNode, dest: MeshNode, timeout: float = 60) -> float:
+def wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
+    """Wait until ``condition()`` holds; fail after ``timeout`` seconds with ``what`` did not come about."""
+    limit = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < limit, f"not within {timeout} s: {what}"
+        time.sleep(0.05)
+
+
+def wait_reachable(source: Reachable, dest: Reachable, timeout: float = 60) -> float:
     """Wait until ``dest`` answers a ping and return how long it took; fail after ``timeout`` seconds."""
     seconds = reachable_after(source, dest, timeout)
     assert seconds is not None, f"{source!r} could not reach {dest!r} within {timeout} s"
     return seconds
 
 
-def all_pairs(nodes: Sequence[MeshNode], timeout: float = 60) -> tuple[float, list[str]]:
+def all_pairs(nodes: Sequence[Reachable], timeout: float = 60) -> tuple[float, list[str]]:
     """Ping from every node to every other at once; return when the last was answered, and which never were.
 
     Both ends of a pair speak: between two Go nodes, the first one-way traffic may wait for ever until the other end
@@ -143,7 +177,7 @@ def all_pairs(nodes: Sequence[MeshNode], timeout: float = 60) -> tuple[float, li
     return time.monotonic() - started, failed
 
 
-def require_all_pairs(nodes: Sequence[MeshNode], timeout: float = 60) -> float:
+def require_all_pairs(nodes: Sequence[Reachable], timeout: float = 60) -> float:
     """Like :func:`all_pairs`, but fail if somebody did not reach another."""
     seconds, failed = all_pairs(nodes, timeout)
     pairs = len(nodes) * (len(nodes) - 1)
@@ -154,7 +188,7 @@ def require_all_pairs(nodes: Sequence[MeshNode], timeout: float = 60) -> float:
 class PingStream:
     """A ping that goes on in the background while the test breaks and mends things."""
 
-    def __init__(self, source: MeshNode, dest: MeshNode, *, interval: float = 0.1, size: int = 56) -> None:
+    def __init__(self, source: Reachable, dest: Reachable, *, interval: float = 0.1, size: int = 56) -> None:
         self._space = source.space
         # Not a pipe: nobody would read it, and a full one stops ping.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
@@ -186,7 +220,7 @@ def longest_silence(replies: Iterable[tuple[int, float]], begin: float, end: flo
 class Traffic:
     """One run of ``traffic.py`` in a node's namespace."""
 
-    def __init__(self, node: MeshNode, *arguments: object) -> None:
+    def __init__(self, node: Reachable, *arguments: object) -> None:
         self._node = node
         self._what = " ".join(map(str, arguments))
         self._process = node.space.popen([sys.executable, "-S", TRAFFIC_PROGRAM, *map(str, arguments)])
@@ -214,7 +248,7 @@ class Traffic:
         return answer
 
 
-def tcp_transfer(source: MeshNode, dest: MeshNode, size: int, *, port: int = 5001, timeout: float = 120) -> Transfer:
+def tcp_transfer(source: Reachable, dest: Reachable, size: int, *, port: int = 5001, timeout: float = 120) -> Transfer:
     """Send ``size`` bytes through TCP over the mesh and compare what arrived."""
     receiver = Traffic(dest, "tcp-receive", port)
     receiver.wait_ready()

@@ -19,10 +19,11 @@ import pytest
 
 from tests.interop.go_node import GoNodeUnavailableError, obtain
 from tests.interop.lab import GO_VERSIONS, OURS, Lab
-from tests.interop.measure import wait_reachable
+from tests.interop.measure import wait_reachable, wait_until
 from tests.interop.nodes import MeshNode
 from tests.unit.ctl_fakes import answering, serving
 from tests.unit.vectors import load
+from yggpy.ctl.health import DERIVED
 
 TOOL_VERSION = "0.5.14"
 """The ``yggdrasilctl`` whose output is the measure; older ones draw no borders."""
@@ -135,16 +136,23 @@ def test_peers_come_and_go_by_command(lab: Lab, kind: str) -> None:
 @pytest.mark.parametrize("kind", [*GO_VERSIONS, OURS])
 def test_health(lab: Lab, kind: str) -> None:
     node, neighbour = lab.node(kind), lab.node(OURS)
+    node.listen("tcp")
     uri = neighbour.listen("tcp")
     lab.start()
     endpoint = f"unix://{node.admin_path}"
-    assert run_tool(OUR_TOOL, endpoint, "health")[0] == 0, "no peers are configured"
-    assert run_tool(OUR_TOOL, endpoint, "addPeer", f"uri={CLOSED}")[0] == 0
+    suffix = "" if kind == OURS else f" ({DERIVED})"
     code, text = run_tool(OUR_TOOL, endpoint, "health")
-    assert (code, text.split(":")[0]) == (1, "unhealthy")
+    assert (code, text.startswith("healthy: root by intent: no peers are configured")) == (0, True), text
+    assert run_tool(OUR_TOOL, endpoint, "addPeer", f"uri={CLOSED}")[0] == 0
+    refused = f"unhealthy: none of 1 configured peer is up: {CLOSED} ("
+    wait_until(lambda: "connection refused" in run_tool(OUR_TOOL, endpoint, "health")[1], 20, "the peer fails")
+    code, text = run_tool(OUR_TOOL, endpoint, "health")
+    assert (code, text[: len(refused)], text.endswith(f"{suffix}\n")) == (1, refused, True)
     assert run_tool(OUR_TOOL, endpoint, "addPeer", f"uri={uri}")[0] == 0
     wait_reachable(node, neighbour, timeout=20)
-    assert run_tool(OUR_TOOL, endpoint, "health") == (0, "healthy: the node answers; 1 of 2 peers up\n")
+    place = f"parent {neighbour.address}" if neighbour.public_key < node.public_key else "root of the tree"
+    healthy = 0, f"healthy: 1 of 2 peers up, {place}{suffix}\n"
+    wait_until(lambda: run_tool(OUR_TOOL, endpoint, "health") == healthy, 20, "the node is healthy")
     node.stop()
     code, text = run_tool(OUR_TOOL, endpoint, "health")
     assert (code, text.split(":")[0]) == (1, "unhealthy")

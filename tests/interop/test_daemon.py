@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.interop.lab import OURS, Lab
-from tests.interop.measure import ping, tcp_transfer, wait_reachable
+from tests.interop.measure import ping, tcp_transfer, wait_reachable, wait_until
 from tests.interop.nodes import AdminError, MeshNode
 
 GO = "0.5.14"
@@ -24,10 +24,7 @@ IDENTITY_LINES = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapAmb"
 
 
 def until(condition: Callable[[], bool], what: str, timeout: float = WAIT) -> None:
-    limit = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < limit, f"not within {timeout} s: {what}"
-        time.sleep(0.05)
+    wait_until(condition, timeout, what)
 
 
 def identities(pid: int) -> set[tuple[str, ...]]:

@@ -113,6 +113,7 @@ def has_seized_up(node: MeshNode) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.measures
 @pytest.mark.parametrize(("leaf_kind", "leaves"), [("0.5.14", 60), (OURS, 20)], ids=["go-leaves", "our-leaves"])
 def test_hub_with_all_pairs_at_once(lab: Lab, leaf_kind: str, leaves: int) -> None:
     """A star whose leaves all start talking to all others in the same moment comes to work, and soon."""

@@ -211,6 +211,7 @@ def test_rules(lab: Lab, go: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.measures
 def test_address_in_duplicate_detection_at_the_start(lab: Lab) -> None:
     """The case of every container: the daemon is there before the kernel has approved of the address."""
     race = Race(lab)
@@ -240,6 +241,7 @@ def test_address_in_duplicate_detection_at_the_start(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.measures
 def test_interfaces_that_come_and_change(lab: Lab) -> None:
     race = Race(lab, "lan.")
     lab.start()
@@ -327,6 +329,7 @@ def test_an_interface_of_the_same_name_returns(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.measures
 def test_another_key(lab: Lab) -> None:
     race = Race(lab)
     lab.start()

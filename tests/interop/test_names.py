@@ -96,7 +96,10 @@ def test_names_of_go_nodes(lab: Lab, tmp_path: Path) -> None:
     pk = f"{thief.public_key.hex()[:32]}.{thief.public_key.hex()[32:]}.pk.mesh"
     subnet = str(Subnet.for_key(mail.public_key)).removesuffix("/64") + "77"
     questions = ("WEB.mesh", "mail.mesh", "home.mesh", "db.mesh", pk, "web.mesh/A", "none.mesh")
-    more = (reverse(address_of(web)), reverse(subnet), reverse("300:1::6"), reverse(address_of(thief)), reverse("200::99"), "mesh/SOA")
+    more = (
+        reverse(address_of(web)),
+        *(reverse(subnet), reverse("300:1::6"), reverse(address_of(thief)), reverse("200::99"), "mesh/SOA"),
+    )
     for server, kind in (("127.0.0.1", "udp"), ("::1", "tcp"), (mesh, "udp"), ("127.0.0.1", "tcp")):
         answers = ask(ours, server, kind, *questions, *more)
         assert [records(answer) for answer in answers[:6]] == [

@@ -15,7 +15,7 @@ from tests.interop.lab import OURS, Lab
 from tests.interop.measure import PingStream, first_after, wait_reachable
 from tests.interop.nodes import MeshNode
 
-pytestmark = pytest.mark.both_planes
+pytestmark = [pytest.mark.both_planes, pytest.mark.measures]
 
 GO = "0.5.14"
 COMBINATIONS = {"go-go": (GO, GO), "ours-restarts": (OURS, GO), "go-restarts": (GO, OURS), "ours-ours": (OURS, OURS)}

@@ -16,7 +16,7 @@ from tests.interop.lab import OURS, Lab
 from tests.interop.measure import PingStream, longest_silence, require_all_pairs
 from tests.interop.nodes import MeshNode
 
-pytestmark = pytest.mark.both_planes
+pytestmark = [pytest.mark.both_planes, pytest.mark.measures]
 
 GO = "0.5.14"
 SETUPS = {"go": (GO, GO), "ours": (OURS, OURS), "our-routers": (OURS, GO)}

@@ -40,6 +40,7 @@ _CLONE_NEWNET = 0x40000000
 _IFF_UP = 1
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFMTU = 0x8921
+_SIOCGIFTXQLEN, _SIOCSIFTXQLEN = 0x8942, 0x8943
 _TUNSETPERSIST = 0x400454CB
 
 
@@ -102,6 +103,10 @@ def mtu_of(name: str) -> int:
     return interface_request(name, _SIOCGIFMTU)
 
 
+def queue_length_of(name: str) -> int:
+    return interface_request(name, _SIOCGIFTXQLEN)
+
+
 def is_up(name: str) -> bool:
     return bool(interface_request(name, _SIOCGIFFLAGS) & _IFF_UP)
 
@@ -146,6 +151,7 @@ def test_the_interface_has_name_address_mtu_and_is_up_until_closed() -> None:
         assert device.name == "ygg0"
         assert device.mtu == mtu_of("ygg0") == 9000
         assert is_up("ygg0")
+        assert queue_length_of("ygg0") == 1500
         assert (str(ADDRESS), 7) in addresses_of("ygg0")
         assert not os.get_inheritable(device.fd)
         device.close()
@@ -218,10 +224,13 @@ def test_a_persistent_interface_is_taken_over_with_its_address_and_stays() -> No
     def check() -> None:
         first = TunDevice.open("keep0", ADDRESS, 1280)
         fcntl.ioctl(first.fd, _TUNSETPERSIST, 1)
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, _SIOCSIFTXQLEN, struct.pack("=16si20x", b"keep0", 77))
         first.close()
         assert "keep0" in interfaces()
         second = TunDevice.open("keep0", ADDRESS, 2000)
         assert mtu_of("keep0") == 2000
+        assert queue_length_of("keep0") == 77  # an operator's own choice
         assert addresses_of("keep0").count((str(ADDRESS), 7)) == 1
         second.close()
         assert "keep0" in interfaces()

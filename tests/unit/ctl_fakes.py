@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-__all__ = ["LIMIT", "Script", "answering", "dropping", "serving", "success", "talking"]
+__all__ = ["LIMIT", "Script", "answering", "dropping", "running", "serving", "success", "talking"]
 
 LIMIT = 20.0
 """Seconds after which a fake gives up on its client."""
@@ -51,8 +54,20 @@ def dropping(connection: socket.socket) -> None:
 
 
 @contextlib.contextmanager
+def running(endpoint: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run ``yggpy-ctl`` in a process of its own, in UTC, which heeds signals whoever started the tests may ignore."""
+    command = ["env", "--default-signal", sys.executable, "-m", "yggpy.ctl", f"-endpoint={endpoint}", *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, "TZ": "UTC"}) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
 def serving(where: Path | tuple[str, int], script: Script) -> Iterator[tuple[str, list[bytes]]]:
-    """Listen at a unix path or a TCP address and run ``script`` for each connection, one after the other.
+    """Listen at a unix path or a TCP address and run ``script`` for each connection, in a thread of its own.
 
     Yields the endpoint and the list of what each client had sent when its script began.
     """
@@ -60,6 +75,15 @@ def serving(where: Path | tuple[str, int], script: Script) -> Iterator[tuple[str
     listener.bind(str(where) if isinstance(where, Path) else where)
     listener.listen(8)
     questions: list[bytes] = []
+    threads: list[threading.Thread] = []
+
+    def run(connection: socket.socket) -> None:
+        with connection:
+            connection.settimeout(LIMIT)
+            with contextlib.suppress(OSError):
+                if script is not dropping:
+                    questions.append(connection.recv(65536, socket.MSG_PEEK))
+                script(connection)
 
     def serve() -> None:
         while True:
@@ -67,19 +91,16 @@ def serving(where: Path | tuple[str, int], script: Script) -> Iterator[tuple[str
                 connection, _ = listener.accept()
             except OSError:
                 return
-            with connection:
-                connection.settimeout(LIMIT)
-                with contextlib.suppress(OSError):
-                    if script is not dropping:
-                        questions.append(connection.recv(65536, socket.MSG_PEEK))
-                    script(connection)
+            threads.append(threading.Thread(target=run, args=(connection,), daemon=True))
+            threads[-1].start()
 
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
+    threads.append(threading.Thread(target=serve, daemon=True))
+    threads[0].start()
     try:
         name = listener.getsockname()
         yield f"unix://{where}" if isinstance(where, Path) else f"tcp://{name[0]}:{name[1]}", questions
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(LIMIT)
+        for thread in list(threads):
+            thread.join(LIMIT)

@@ -22,7 +22,9 @@ from yggpy.events.hub import EventHub, Subscription
 from yggpy.inspection import NoAnswerError
 from yggpy.questions import Question
 from yggpy.status import (
+    FailingPeer,
     FirewallStatus,
+    HealthStatus,
     LookupStatus,
     MulticastStatus,
     NamesStatus,
@@ -92,6 +94,10 @@ class FakeNode:
 
     def status_transit(self) -> TransitStatus:
         return TransitStatus(False, (bytes(32),), {"traffic": 3, "path_lookup": 0})
+
+    def status_health(self) -> HealthStatus:
+        failing = (FailingPeer("tcp://a:1", "EOF"),)
+        return HealthStatus(False, "none of 1 configured peer is up", 1, 2, 0, 1, "", failing)
 
     def status_self(self) -> SelfStatus:
         own = self.response
@@ -467,6 +473,21 @@ async def test_a_session_shows_its_zeros() -> None:
     text = (await converse(registry_of(node), b'{"request":"getSessions"}')).decode()
     assert '"bytes_recvd": 0,' in text
     assert '"uptime": 0\n' in text
+
+
+async def test_get_health() -> None:
+    registry = CommandRegistry(own_commands(FakeNode()))
+    answers = await converse(registry, b'{"request": "getHealth"}')
+    assert json.loads(answers)["response"] == {
+        "ready": False,
+        "reason": "none of 1 configured peer is up",
+        "peers": 2,
+        "up": 1,
+        "configured": 1,
+        "configured_up": 0,
+        "parent": "",
+        "failing": [{"remote": "tcp://a:1", "error": "EOF"}],
+    }
 
 
 async def test_a_leaf_shows_what_it_has_refused() -> None:

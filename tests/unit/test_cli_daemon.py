@@ -313,3 +313,18 @@ def test_the_daemon_module_does_not_load_the_node() -> None:
     rooms = "{'yggpy.node', 'yggpy.reload', 'yggpy.admin.server'}"
     code = f"import sys, yggpy.cli.daemon; assert not {rooms} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_node_leaves_out_what_it_seldom_needs() -> None:
+    """Together these took more than three megabytes of a node that only forwards."""
+    program = (
+        "import sys\n"
+        "before = set(sys.modules)\n"
+        "import yggpy.admin.server, yggpy.cli.daemon, yggpy.cli.node, yggpy.node\n"
+        "from yggpy.config import Config\n"
+        "Config().public_node_info()\n"
+        "names = 'cryptography decimal difflib email fractions importlib.metadata logging.handlers pathlib tempfile'\n"
+        "print(sorted(set(names.split()) & (set(sys.modules) - before)))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.stdout, result.returncode) == ("[]\n", 0), result.stderr

@@ -96,6 +96,8 @@ def test_a_misspelt_variable_is_told() -> None:
     assert found.members == {}
     assert environment(YGG_STATE_DIR="/x").unknown == ()
     assert environment(YGG_STATE_DIR="/x").state_directory == "/x"
+    assert environment(YGG_USER="somebody").unknown == ()
+    assert environment(YGG_USER="somebody").user == "somebody"
 
 
 def test_there_is_a_limit_to_what_is_told() -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.unit.ctl_fakes import answering, serving, success
+from tests.unit.ctl_fakes import answering, serving, success, talking
 from yggpy.ctl import endpoint as endpoints
 from yggpy.ctl.commands import LOCAL_COMMANDS
-from yggpy.ctl.endpoint import ENDPOINT_VARIABLE, Endpoint, find_endpoint
+from yggpy.ctl.endpoint import ADMIN_LISTEN_VARIABLE, ENDPOINT_VARIABLE, Endpoint, find_endpoint
 from yggpy.ctl.errors import EndpointError
+from yggpy.ctl.health import find_health
 from yggpy.ctl.main import main
 
 Capture = pytest.CaptureFixture[str]
@@ -25,6 +27,7 @@ NODE = {"build_name": "yggdrasil", "routing_entries": 1}
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
+    monkeypatch.delenv(ADMIN_LISTEN_VARIABLE, raising=False)
 
 
 # -- the command line ----------------------------------------------------------------------------------------
@@ -188,9 +191,15 @@ def test_the_flag_goes_before_the_environment_and_that_before_the_files(tmp_path
     assert (str(found.endpoint), found.origin) == ("tcp://flag:1", "-endpoint")
     found = find_endpoint("", environment, [str(config)])
     assert (str(found.endpoint), found.origin) == ("tcp://environment:2", f"${ENDPOINT_VARIABLE}")
-    found = find_endpoint("", {ENDPOINT_VARIABLE: ""}, [str(config)])
-    assert (str(found.endpoint), found.origin) == ("tcp://file:3", f"AdminListen of {config}")
-    assert found.warnings == ()
+    found = find_endpoint("", {ENDPOINT_VARIABLE: "", ADMIN_LISTEN_VARIABLE: " tcp://node:4 "}, [str(config)])
+    assert (str(found.endpoint), found.origin) == ("tcp://node:4", f"${ADMIN_LISTEN_VARIABLE}")
+    for nothing in ("", "none"):
+        found = find_endpoint("", {ENDPOINT_VARIABLE: "", ADMIN_LISTEN_VARIABLE: nothing}, [str(config)])
+        assert (str(found.endpoint), found.origin) == ("tcp://file:3", f"AdminListen of {config}")
+        assert found.warnings == ()
+    found = find_endpoint("", {ADMIN_LISTEN_VARIABLE: "http://a"}, [str(config)])
+    assert str(found.endpoint) == "tcp://file:3"
+    assert [ADMIN_LISTEN_VARIABLE in warning for warning in found.warnings] == [True]
 
 
 def test_the_program_looks_into_its_environment(
@@ -253,22 +262,63 @@ def test_of_the_default_sockets_the_one_that_is_there(tmp_path: Path) -> None:
 # -- its own commands ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("ready", [True, False])
+def test_health_is_what_the_node_says_of_itself(ready: bool, tmp_path: Path, capfd: Capture) -> None:
+    told = {"ready": ready, "reason": "so\nit is", "peers": 3, "up": 1, "parent": "200::1", "failing": []}
+    with serving(tmp_path / "s", talking(success(told))) as (endpoint, questions):
+        assert main([f"-endpoint={endpoint}", "Health"]) == int(not ready)
+        assert capfd.readouterr() == (f"{'healthy' if ready else 'unhealthy'}: so\\nit is\n", "")
+        assert main([f"-endpoint={endpoint}", "-json", "health"]) == int(not ready)
+        assert [json.loads(question)["request"] for question in questions] == ["getHealth", "getHealth"]
+    verdict = json.loads(capfd.readouterr().out)
+    assert verdict == {"healthy": ready, "reason": "so\\nit is", "peers": 3, "up": 1, "parent": "200::1", "failing": []}
+
+
+UNKNOWN = b'{"status":"error","error":"unknown action \'gethealth\', try \'list\' for help"}'
+DOWN = {"remote": "tcp://user:secret@a:1?key=0", "up": False, "last_error": "EOF"}
+UP = {"remote": "tcp://b:1", "up": True}
+NEIGHBOUR = {"remote": "tls://[fe80::1%25eth0]:2", "up": True}
+INCOMING = {"remote": "tls://[2001:db8::1]:2", "up": True, "inbound": True}
+ALONE = [{"key": "aa", "parent": "aa", "address": "200::a"}]
+BELOW = [*ALONE, {"key": "bb", "parent": "aa", "address": "200::b"}]
+ABOVE = [{"key": "aa", "parent": "bb", "address": "200::a"}, {"key": "bb", "parent": "bb", "address": "200::b"}]
+
+
 @pytest.mark.parametrize(
-    ("peers", "code", "begin"),
+    ("peers", "tree", "line"),
     [
-        ([], 0, "healthy: the node answers; it has no peers"),
-        ([{"up": True}, {"up": False}], 0, "healthy: the node answers; 1 of 2 peers up"),
-        ([{"up": False}], 1, "unhealthy: none of 1 peers is up"),
+        ([], ALONE, "healthy: root by intent: no peers are configured, and it waits for others"),
+        ([UP, DOWN], ABOVE, "healthy: 1 of 2 peers up, parent 200::b"),
+        ([UP], BELOW, "healthy: 1 of 1 peer up, root of the tree"),
+        ([NEIGHBOUR], ABOVE, "healthy: 1 of 1 peer up, parent 200::b"),
+        ([INCOMING], BELOW, "healthy: 1 of 1 peer up, root of the tree"),
+        ([UP], ALONE, "unhealthy: 1 peer up, but no place in the tree"),
+        ([DOWN], ALONE, "unhealthy: none of 1 configured peer is up: tcp://***@a:1?key=0 (EOF)"),
+        ([DOWN, NEIGHBOUR], ABOVE, "unhealthy: none of 1 configured peer is up"),
+        ([DOWN, INCOMING], BELOW, "unhealthy: none of 1 configured peer is up"),
     ],
 )
-def test_health(peers: list[object], code: int, begin: str, tmp_path: Path, capfd: Capture) -> None:
-    with serving(tmp_path / "s", answering(success({"peers": peers}))) as (endpoint, _):
-        assert main([f"-endpoint={endpoint}", "Health"]) == code
-        out, err = capfd.readouterr()
-        assert (out.startswith(begin), len(out.splitlines()), err) == (True, 1, "")
-        assert main([f"-endpoint={endpoint}", "-json", "health"]) == code
-    verdict = json.loads(capfd.readouterr().out)
-    assert (verdict["healthy"], verdict["peers"]) == (code == 0, len(peers))
+def test_a_go_node_is_judged_by_what_it_shows(
+    peers: list[object], tree: list[object], line: str, tmp_path: Path, capfd: Capture
+) -> None:
+    answers = UNKNOWN, *map(success, ({"peers": peers}, {"key": "aa"}, {"tree": tree}))
+    with serving(tmp_path / "s", talking(*answers)) as (endpoint, _):
+        code = main([f"-endpoint={endpoint}", "health"])
+    out, err = capfd.readouterr()
+    assert (code, out[: len(line)], err) == (int(line.startswith("un")), line, "")
+    assert out.endswith("(told by getPeers and getTree, since this node has no getHealth)\n")
+    assert "secret" not in out
+
+
+def test_health_is_over_in_time(tmp_path: Path) -> None:
+    def silent(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.recv(65536)
+
+    with serving(tmp_path / "s", silent) as (endpoint, _):
+        verdict = find_health(find_endpoint(endpoint), timeout=0.05)
+    assert not verdict.healthy
+    assert "within 0.05 s" in verdict.reason
 
 
 def test_a_node_that_does_not_answer_is_not_healthy(tmp_path: Path, capfd: Capture) -> None:

@@ -27,6 +27,7 @@ from yggpy.events.hub import Subscription
 from yggpy.questions import Question
 from yggpy.status import (
     FirewallStatus,
+    HealthStatus,
     LookupStatus,
     MulticastStatus,
     NamesStatus,
@@ -129,6 +130,10 @@ class AdminNode(Protocol):
 
     def status_transit(self) -> TransitStatus:
         """Return what ``getTransit`` shows."""
+        ...
+
+    def status_health(self) -> HealthStatus:
+        """Return what ``getHealth`` shows."""
         ...
 
     def events(self, *groups: str) -> Subscription:

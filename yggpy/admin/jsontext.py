@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any, TypeAlias
 
 from yggpy.errors import YggpyError
@@ -368,7 +367,12 @@ def _float_text(value: float) -> bytes:
         raise ValueError(f"{value} has no JSON form")
     if value and not 1e-6 <= abs(value) < 1e21:
         return repr(value).replace("e-0", "e-").encode()
-    return format(Decimal(repr(value)), "f").removesuffix(".0").encode()
+    text = repr(value)
+    if "e" in text:
+        from decimal import Decimal  # seldom needed
+
+        text = format(Decimal(text), "f")
+    return text.removesuffix(".0").encode()
 
 
 def _escape_character(match: re.Match[str]) -> str:

@@ -9,8 +9,23 @@ from yggpy.admin.commands import AdminNode, Arguments, Command
 from yggpy.admin.jsontext import EncodableJson
 from yggpy.admin.remote import read_public_key
 from yggpy.admin.subscribe import subscribe_command
+from yggpy.status import HealthStatus
 
-__all__ = ["own_commands"]
+__all__ = ["health_members", "own_commands"]
+
+
+def health_members(status: HealthStatus) -> dict[str, EncodableJson]:
+    """Return what ``getHealth`` answers."""
+    return {
+        "ready": status.ready,
+        "reason": status.reason,
+        "peers": status.peers,
+        "up": status.up,
+        "configured": status.configured,
+        "configured_up": status.configured_up,
+        "parent": status.parent,
+        "failing": [{"remote": peer.uri, "error": peer.error} for peer in status.failing],
+    }
 
 
 def own_commands(node: AdminNode) -> list[Command]:
@@ -23,6 +38,9 @@ def own_commands(node: AdminNode) -> list[Command]:
             "resting_peers": [key.hex() for key in status.resting_peers],
             "refused": status.refused,
         }
+
+    async def get_health(arguments: Arguments) -> EncodableJson:
+        return health_members(node.status_health())
 
     async def get_firewall(arguments: Arguments) -> EncodableJson:
         status = node.status_firewall()
@@ -84,6 +102,12 @@ def own_commands(node: AdminNode) -> list[Command]:
             get_hosts,
             ("key",),
             request_type="admin.GetHostsRequest",
+        ),
+        Command(
+            "getHealth",
+            "Show whether this node is ready to be used, and if not, why",
+            get_health,
+            request_type="admin.GetHealthRequest",
         ),
         Command(
             "getTransit",

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from typing import BinaryIO
@@ -154,6 +153,8 @@ class ConfigSource:
 
 def _replace(path: str, data: bytes) -> None:
     """Write ``data`` beside ``path`` and then put it in its place. Raises ``OSError``."""
+    import tempfile  # nearly a megabyte with all it brings, and seldom needed
+
     folder, name = os.path.split(path)
     before = os.stat(path)
     number, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)

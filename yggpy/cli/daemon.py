@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from yggpy.cli.configfile import ConfigSource
 from yggpy.cli.logs import NOTICE
+from yggpy.cli.pid1 import is_first_process, reap_orphans
 from yggpy.cli.privileges import Identity, shortcomings
 from yggpy.cli.reloading import Reloader
 from yggpy.cli.service import ServiceManager
@@ -149,6 +150,8 @@ class _Daemon:
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        if is_first_process():
+            reap_orphans(loop)
         starting = asyncio.create_task(self._start())
         stopping = asyncio.create_task(self._stop.wait())
         try:

@@ -12,7 +12,6 @@ import socket
 import sys
 from dataclasses import dataclass
 from io import TextIOWrapper
-from logging.handlers import SysLogHandler
 
 from yggpy.printable import CONTROL_ESCAPES
 
@@ -59,9 +58,17 @@ class _FileHandler(logging.FileHandler):
         return super()._open()
 
 
-class _SysLogHandler(SysLogHandler):
-    def mapPriority(self, levelName: str) -> str:
-        return {"NOTICE": "notice", "TRACE": "debug"}.get(levelName) or super().mapPriority(levelName)
+def _syslog_handler(ident: str) -> logging.Handler:
+    """Raises ``OSError``."""
+    from logging.handlers import SysLogHandler  # brings pickle and more, and is seldom needed
+
+    class Handler(SysLogHandler):
+        def mapPriority(self, levelName: str) -> str:
+            return {"NOTICE": "notice", "TRACE": "debug"}.get(levelName) or super().mapPriority(levelName)
+
+    handler = Handler(_SYSLOG_SOCKET, SysLogHandler.LOG_DAEMON)
+    handler.ident = ident
+    return handler
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ def configure_logging(target: str, level: str, program: str) -> LogSetup:
     handler, problem = _open(target, program)
     handler.setFormatter(
         _Formatter(
-            with_time=not isinstance(handler, SysLogHandler),
+            with_time=isinstance(handler, logging.StreamHandler),
             with_traceback=threshold <= logging.DEBUG,
         )
     )
@@ -114,9 +121,7 @@ def _open(target: str, program: str) -> tuple[logging.Handler, str | None]:
         except OSError as error:
             problem = f"cannot open {_SYSLOG_SOCKET}: {error.strerror or error}"
         else:
-            handler = _SysLogHandler(_SYSLOG_SOCKET, SysLogHandler.LOG_DAEMON)
-            handler.ident = f"{program}[{os.getpid()}]: "
-            return handler, None
+            return _syslog_handler(f"{program}[{os.getpid()}]: "), None
     elif target != "stdout":
         try:
             return _FileHandler(target, encoding="utf-8"), None

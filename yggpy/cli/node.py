@@ -13,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from yggpy.cli.flags import FlagError, FlagSet, HelpRequestedError, ParsedFlags
+from yggpy.cli.pid1 import end_at_sigterm, is_first_process
 from yggpy.cli.program import exit_code, write_text
 from yggpy.errors import ConfigError, YggpyError
 from yggpy.version import BUILD_NAME, build_version
@@ -65,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     except FlagError as error:
         sys.stderr.write(f"{error}\n{flags.usage()}")
         return 2
+    if is_first_process():
+        end_at_sigterm()
     return exit_code(lambda: _run(flags, parsed), _complain)
 
 
@@ -92,7 +95,7 @@ def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
     source = _source(parsed, environment)
     if checking:
         return _check(source)
-    user = _user(parsed)
+    user = _user(parsed, environment)
     state = _state_directory(parsed, environment, user)
     config = source.load() if state is None else source.load(state.key)
     if _answer(config, parsed):
@@ -128,10 +131,18 @@ def _environment() -> Environment:
     return Environment.read(os.environ, read_value)
 
 
-def _user(parsed: ParsedFlags) -> Identity | None:
-    from yggpy.cli.privileges import Identity
+def _user(parsed: ParsedFlags, environment: Environment) -> Identity | None:
+    """Return whom to become; the environment's is for nodes that are started as root, whatever their image says."""
+    from yggpy.cli.privileges import Identity, PrivilegeError
 
-    return Identity.parse(parsed.text("user")) if parsed.text("user") else None
+    if name := parsed.text("user"):
+        return Identity.parse(name)
+    if not environment.user or os.geteuid() != 0:
+        return None
+    try:
+        return Identity.parse(environment.user)
+    except PrivilegeError as error:
+        raise PrivilegeError(f"YGG_USER: {str(error).removeprefix('-user: ')}") from None
 
 
 def _state_directory(parsed: ParsedFlags, environment: Environment, user: Identity | None) -> StateDirectory | None:

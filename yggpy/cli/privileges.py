@@ -13,7 +13,6 @@ import os
 import pwd
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from yggpy.config import Config
@@ -22,7 +21,7 @@ from yggpy.errors import PeerUriError, YggpyError
 __all__ = ["Identity", "PrivilegeError", "shortcomings"]
 
 _ROOT = 0
-_FIRST_FREE_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+_FIRST_FREE_PORT = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
 _USUAL_FIRST_FREE_PORT = 1024
 _T = TypeVar("_T")
 _MAX_ID = 2**32 - 2
@@ -133,12 +132,12 @@ def shortcomings(config: Config, config_file: str | None) -> list[str]:
     lines = []
     if config_file is not None and not os.access(config_file, os.R_OK):
         lines.append(f"A reload will fail: {user} may not read {config_file}")
-    elif config_file is not None and not os.access(Path(config_file).resolve().parent, os.W_OK):
+    elif config_file is not None and not os.access(os.path.dirname(os.path.realpath(config_file)), os.W_OK):
         lines.append(f"persist=true will fail: {user} may not write beside {config_file}")
     low = [str(port) for port in _listening_ports(config) if 0 < port < _first_free_port()]
     if low:
         lines.append(f"A listener on port {', '.join(low)} cannot be opened again without a restart, should it close")
-    package = Path(__file__).resolve().parents[1]
+    package = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     if not os.access(package, os.R_OK | os.X_OK):
         lines.append(
             f"quic, ws, wss, socks and unix links may fail: {user} may not read the program's own files in {package}"
@@ -162,6 +161,7 @@ def _listening_ports(config: Config) -> Iterator[int]:
 def _first_free_port() -> int:
     """Return the lowest port that needs no privilege."""
     try:
-        return int(_FIRST_FREE_PORT.read_text())
+        with open(_FIRST_FREE_PORT, encoding="ascii") as file:
+            return int(file.read())
     except (OSError, ValueError):
         return _USUAL_FIRST_FREE_PORT

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from yggpy.errors import YggpyError
 
-__all__ = ["exit_code", "let_go_of_output", "write_text"]
+__all__ = ["exit_code", "let_go_of_output", "until_told_to_stop", "write_text"]
 
 _INTERRUPTED = 130
 _FAILED = 1
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def write_text(text: str, errors: str = "strict") -> None:
@@ -38,3 +43,32 @@ def exit_code(run: Callable[[], int], complain: Callable[[str], None]) -> int:
     except (YggpyError, OSError) as error:
         complain(str(error))
         return _FAILED
+
+
+@contextmanager
+def until_told_to_stop() -> Iterator[None]:
+    """SIGINT (Ctrl-C), SIGTERM or SIGHUP (the terminal is gone) ends the block as if it had been done.
+
+    For what would never end else. The block is left as by an exception, so that it can clean up; further signals do
+    not disturb it then. One that is ignored from outside, as by ``nohup``, stays so. Only in the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _STOPPING}
+    taken = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in taken:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    try:
+        for number in taken:
+            signal.signal(number, stop)
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import os
 import stat
-import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -111,6 +110,8 @@ class StateDirectory:
         os.makedirs(self.path, 0o700, exist_ok=True)
         if folder_is_new and self._owner is not None:
             os.chown(self.path, self._owner.uid, self._owner.gid)
+        import tempfile  # seldom needed
+
         number, temporary = tempfile.mkstemp(prefix=f".{KEY_FILE}.", dir=self.path)  # mode 0600
         try:
             with open(number, "wb") as file:

@@ -7,7 +7,6 @@ A variable that is empty is as good as none. Nothing here tells a value: it may 
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -22,11 +21,12 @@ from yggpy.config.pem import private_key_from_pem
 from yggpy.config.problems import ConfigProblems, Problems
 from yggpy.errors import ConfigError
 
-__all__ = ["PREFIX", "STATE_DIRECTORY", "Environment", "UnknownVariable", "variable_name"]
+__all__ = ["PREFIX", "STATE_DIRECTORY", "USER", "Environment", "UnknownVariable", "variable_name"]
 
 PREFIX = "YGG_"
 STATE_DIRECTORY = "YGG_STATE_DIR"
-"""Stands for a flag, not for a key."""
+USER = "YGG_USER"
+"""Like the one before, stands for a flag, not for a key."""
 _FILE = "_FILE"
 _LONGEST_MISSPELT_NAME = 64
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -70,6 +70,8 @@ class Environment:
     unknown: tuple[UnknownVariable, ...] = ()
     """``MAX_UNKNOWN_KEYS`` at most."""
     state_directory: str = ""
+    user: str = ""
+    """Whom a node that was started as root is to become."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str], read_file: ReadFile) -> Environment:
@@ -89,7 +91,7 @@ class Environment:
             problems.attempt(lambda: _either(used["PrivateKey"], used["PrivateKeyPath"]), "PrivateKey")
         problems.raise_any()
         unknown = tuple(_unknown(name) for name in _strangers(variables))
-        return cls(members, used, unknown, variables.get(STATE_DIRECTORY, ""))
+        return cls(members, used, unknown, variables.get(STATE_DIRECTORY, ""), variables.get(USER, ""))
 
     def over(self, members: Mapping[str, HjsonValue]) -> dict[str, HjsonValue]:
         """Return a file's members with those of the environment in their places, each as a whole."""
@@ -116,7 +118,7 @@ _VARIABLES: Mapping[str, str] = MappingProxyType({variable_name(key): key for ke
 _TYPES: Mapping[str, str] = MappingProxyType(
     {f"{PREFIX}{item.name}".upper(): str(item.type) for item in fields(Config)}
 )
-_KNOWN = (*_VARIABLES, *(name + _FILE for name in _VARIABLES), STATE_DIRECTORY)
+_KNOWN = (*_VARIABLES, *(name + _FILE for name in _VARIABLES), STATE_DIRECTORY, USER)
 
 
 def _given(problems: Problems, variables: Mapping[str, str], key: str) -> str:
@@ -188,6 +190,8 @@ def _strangers(variables: Mapping[str, str]) -> list[str]:
 
 
 def _unknown(name: str) -> UnknownVariable:
+    import difflib  # seldom needed
+
     short = name.removeprefix(PREFIX).upper() if len(name) <= _LONGEST_MISSPELT_NAME else ""
     like = difflib.get_close_matches(short, [known.removeprefix(PREFIX) for known in _KNOWN], n=1)
     return UnknownVariable(name.encode("utf-8", "replace").decode(), PREFIX + like[0] if like else "")

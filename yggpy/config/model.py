@@ -166,6 +166,11 @@ class Config:
         """
         return frozenset(_allowed_key(index, text) for index, text in enumerate(self.allowed_public_keys))
 
+    @property
+    def uses_tun(self) -> bool:
+        """Whether ``if_name`` asks for a TUN device."""
+        return self.if_name not in ("none", "dummy")
+
     def firewall_rules(self) -> Ruleset | None:
         """Return the rules of the packet filter, compiled; None without one. Raises ``ConfigError``."""
         return None if self.firewall is None else self.firewall.ruleset()

@@ -11,11 +11,9 @@ what it leaves out from the default entry (Beacon and Listen are true there); la
 from __future__ import annotations
 
 import binascii
-import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from itertools import chain, islice, repeat
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -91,6 +89,8 @@ class ConfigText:
         names = {name.lower(): name for name in known}
         for given in members:
             if given.lower() not in names:
+                import difflib  # seldom needed
+
                 # Two are compared in time that is the product of their lengths: a key of a megabyte is not looked at.
                 short = given.lower() if len(given) <= _LONGEST_MISSPELT_KEY else ""
                 like = difflib.get_close_matches(short, names, n=1)
@@ -184,6 +184,8 @@ def _plain(key: str, value: HjsonValue) -> Any:
             raise ConfigError(f"{key} holds a number that is too large")
         if not number.is_integer() or abs(number) >= _EXACT_INTEGERS or (not number and value.startswith("-")):
             return number
+        from decimal import Decimal  # seldom needed
+
         return int(Decimal(repr(number)))
     if isinstance(value, list):
         return [_plain(key, element) for element in value]

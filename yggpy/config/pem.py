@@ -5,7 +5,6 @@ Writing is a fixed prefix before the seed. Reading leaves the many forms that PK
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 
@@ -24,7 +23,7 @@ _BLOCK = re.compile(rb"^-----BEGIN ([^\r\n-]*)-----[ \t]*\r?\n(.*?)^-----END \1-
 
 def private_key_to_pem(key: PrivateKey) -> str:
     """Return ``key`` as a PEM file's text, with its final newline."""
-    body = base64.b64encode(_PKCS8_ED25519 + key.seed).decode()
+    body = binascii.b2a_base64(_PKCS8_ED25519 + key.seed, newline=False).decode()
     return f"-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n"
 
 
@@ -37,7 +36,7 @@ def private_key_from_pem(data: bytes) -> PrivateKey:
     if kind != "PRIVATE KEY":
         raise ConfigError(f'unexpected PEM type "{kind}"')
     try:
-        der = base64.b64decode(b"".join(block[2].split()), validate=True)
+        der = binascii.a2b_base64(b"".join(block[2].split()), strict_mode=True)
     except binascii.Error:
         raise ConfigError("failed to parse PEM file") from None
     return _from_pkcs8(der)

@@ -11,7 +11,6 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from yggpy.config.dns import dns_tree
@@ -235,6 +234,8 @@ def _json_string(text: str) -> str:
 
 def _plain_digits(value: float) -> str:
     """Spell a float with its shortest digits and no exponent."""
+    from decimal import Decimal  # seldom needed
+
     return format(Decimal(repr(value)), "f").removesuffix(".0")
 
 
@@ -246,6 +247,8 @@ def _json_float(value: float) -> str:
 
 def _exponent_form(value: float) -> str:
     """Spell a float as ``1.5e+30``: shortest digits, an exponent of at least two digits."""
+    from decimal import Decimal  # seldom needed
+
     sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
     assert isinstance(exponent, int)
     fraction = "".join(map(str, digits[1:]))

@@ -3,9 +3,10 @@
     with AdminConnection(endpoint) as connection:
         peers = connection.request("getPeers", keepalive=True).value()["peers"]
 
-or, for one question, ``ask(endpoint, "getPeers")``. Plain blocking sockets: a program that asks one thing needs no
-event loop. Whatever listens at the endpoint is not trusted to be a node: connecting and answering have time limits, an
-answer has a size limit, and what is no answer ends in one ``AnswerError`` that says what came instead.
+or, for one question, ``ask(endpoint, "getPeers")``. A command that answers with a stream is for ``stream`` and
+``read_values``. Plain blocking sockets: a program that asks one thing needs no event loop. Whatever listens at the
+endpoint is not trusted to be a node: connecting and answering have time limits, an answer has a size limit, and what is
+no answer ends in one ``AnswerError`` that says what came instead.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import re
 import socket
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -31,6 +32,7 @@ __all__ = [
     "ANSWER_TIMEOUT",
     "CONNECT_TIMEOUT",
     "MAX_ANSWER_SIZE",
+    "MAX_EVENT_SIZE",
     "MAX_NESTING",
     "AdminConnection",
     "Answer",
@@ -45,6 +47,8 @@ ANSWER_TIMEOUT = 30.0
 """Seconds from a question to the last byte of its answer. A node takes up to 6 s itself, when it asks another one."""
 MAX_ANSWER_SIZE = 64 << 20
 """Bytes of an answer; a node with a hundred thousand paths needs half of that."""
+MAX_EVENT_SIZE = 1 << 20
+"""Bytes of one value of a stream; the largest event of a node has some kilobytes."""
 MAX_NESTING = 200
 """Depth of arrays and objects in an answer; more is refused."""
 
@@ -80,7 +84,8 @@ class Answer:
 class AdminConnection:
     """A connection to an admin socket, made at the first question.
 
-    ``origin`` tells in messages how the endpoint was found.
+    ``origin`` tells in messages how the endpoint was found. While an answer lets itself be waited for, ``waiting`` is
+    called every ``patience`` seconds.
     """
 
     def __init__(
@@ -91,14 +96,19 @@ class AdminConnection:
         connect_timeout: float = CONNECT_TIMEOUT,
         answer_timeout: float = ANSWER_TIMEOUT,
         max_answer_size: int = MAX_ANSWER_SIZE,
+        patience: float = ANSWER_TIMEOUT,
+        waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self.endpoint = endpoint
         self._place = f"{endpoint} ({origin})" if origin else str(endpoint)
         self._connect_timeout = connect_timeout
         self._answer_timeout = answer_timeout
         self._max_answer_size = max_answer_size
+        self._patience = patience
+        self._waiting = waiting
         self._socket: socket.socket | None = None
         self._received = bytearray()
+        self._value_end = _ValueEnd()
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +134,59 @@ class AdminConnection:
         question: dict[str, object] = {"request": name, "arguments": dict(arguments or {})}
         if keepalive:
             question["keepalive"] = True
+        answer = self._ask(question)
+        if not keepalive:
+            self.close()
+        return answer
+
+    def stream(self, name: str, arguments: Mapping[str, str] | None = None) -> Answer:
+        """Ask ``name`` and return the first answer as :meth:`request` does; if it is no error, more follows it.
+
+        That is for :meth:`read_values`. The connection can be asked nothing else, and must be closed.
+        """
+        answer = self._ask({"request": name, "arguments": dict(arguments or {})})
+        if answer.ok:
+            self._value_end = _ValueEnd()
+            self._keep_alive()
+        else:
+            self.close()
+        return answer
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait at before :meth:`read_values`; -1 when there is no connection."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def read_values(self, *, wait: bool = True) -> Iterator[str] | None:
+        """Wait for the next piece of a stream; return the JSON values that are complete with it, None at the end.
+
+        There may be none. With ``wait=False`` those that came together with the answer. Values are as they were spelt,
+        and may be no JSON inside. Raises ``AnswerError``, here or behind the last good value, also when the stream ends
+        in the middle of a value; the connection is closed then, as at the end.
+        """
+        if self._socket is None:
+            return None
+        if not wait:
+            return self._values_so_far()
+        self._socket.settimeout(None)
+        try:
+            chunk = self._socket.recv(_READ_SIZE)
+            if not chunk and self._received.strip(_BLANK):
+                self._complain("only the beginning of an event before it closed the connection:")
+        except OSError as error:
+            self.close()
+            raise AnswerError(f"{self._place} broke the connection: {_reason(error)}") from error
+        except BaseException:
+            self.close()
+            raise
+        self._received += chunk
+        if chunk:
+            return self._values_so_far()
+        self.close()
+        return None
+
+    # -- questions -------------------------------------------------------------------------------------------
+
+    def _ask(self, question: Mapping[str, object]) -> Answer:
         try:
             connection = self._connected()
             deadline = time.monotonic() + self._answer_timeout
@@ -139,9 +202,27 @@ class AdminConnection:
         except BaseException:
             self.close()
             raise
-        if not keepalive:
-            self.close()
         return answer
+
+    def _values_so_far(self) -> Iterator[str]:
+        """Take all whole values out of what has been received."""
+        try:
+            while (data := self._take_value(self._value_end)) is not None:
+                self._value_end = _ValueEnd()
+                yield data.decode("utf-8", "replace")
+            if len(self._received) > MAX_EVENT_SIZE:
+                raise ValueError(f"it is longer than {MAX_EVENT_SIZE} bytes, so it was dropped")
+        except ValueError as error:
+            self.close()
+            raise AnswerError(f"an event of {self._place} cannot be used: {error}") from None
+        except AnswerError:
+            self.close()
+            raise
+
+    def _keep_alive(self) -> None:
+        """Let the kernel find out when the other machine is gone: a stream may be silent for days."""
+        if self._socket is not None and self._socket.family != socket.AF_UNIX:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     # -- connecting ------------------------------------------------------------------------------------------
 
@@ -179,32 +260,42 @@ class AdminConnection:
         received = self._received
         end = _ValueEnd()
         while True:
-            if end.untouched:
-                del received[: len(received) - len(received.lstrip(_BLANK))]
-                if received and not received.startswith(b"{"):
-                    self._complain("something that is not a node's answer:")
             try:
-                position = end.find(received)
+                data = self._take_value(end)
             except ValueError as error:
                 raise AnswerError(f"the answer of {self._place} cannot be used: {error}") from None
-            if position is not None:
-                data = bytes(received[:position])
-                del received[:position]
+            if data is not None:
                 return data
             if len(received) > self._max_answer_size:
                 raise AnswerError(
                     f"the answer of {self._place} is longer than {self._max_answer_size} bytes, so it was dropped"
                 )
-            connection.settimeout(_remaining(deadline))
+            connection.settimeout(min(_remaining(deadline), self._patience))
             try:
                 chunk = connection.recv(_READ_SIZE)
             except TimeoutError:
-                raise
+                _remaining(deadline)  # raises the same once there is none
+                self._waiting()
+                continue
             except OSError as error:
                 raise AnswerError(f"{self._place} broke the connection: {_reason(error)}") from error
             if not chunk:
                 self._closed()
             received += chunk
+
+    def _take_value(self, end: _ValueEnd) -> bytes | None:
+        """Take the next whole JSON object out of what has been received. Raises ``AnswerError``, ``ValueError``."""
+        received = self._received
+        if end.untouched:
+            del received[: len(received) - len(received.lstrip(_BLANK))]
+            if received and not received.startswith(b"{"):
+                self._complain("something that is not a node's answer:")
+        position = end.find(received)
+        if position is None:
+            return None
+        data = bytes(received[:position])
+        del received[:position]
+        return data
 
     def _closed(self) -> NoReturn:
         if self._received.strip(_BLANK):

@@ -13,7 +13,6 @@ from typing import Any
 
 from yggpy.admin.jsontext import EncodableJson, encode_json
 from yggpy.cli.program import write_text
-from yggpy.ctl.answers import Entry
 from yggpy.ctl.client import AdminConnection, Answer
 from yggpy.ctl.endpoint import FoundEndpoint
 from yggpy.ctl.errors import CtlError
@@ -42,14 +41,20 @@ class Invocation:
     json: bool = False
     borders: bool = True
 
-    def connection(self) -> AdminConnection:
-        """Return a connection to the node, not yet made. Use it in ``with``."""
-        return AdminConnection(self.found.endpoint, origin=self.found.origin)
+    def connection(self, **limits: Any) -> AdminConnection:
+        """Return a connection to the node, not yet made. Use it in ``with``; ``limits`` as of the class."""
+        return AdminConnection(self.found.endpoint, origin=self.found.origin, **limits)
 
     def ask(self, name: str, arguments: dict[str, str] | None = None) -> Answer:
         """Put one question to the node. Raises ``CtlError``."""
         with self.connection() as connection:
             return connection.request(name, arguments)
+
+    def refused(self, error: str) -> int:
+        """Print a node's error as the Go node's tool does; returns the exit code."""
+        reason = f": {printable(error)}" if error else " but didn't specify any error text"
+        write(f"Admin socket returned an error{reason}\n")
+        return 1
 
     def show(self, output: Table | str) -> None:
         """Print a table, or a line of text."""
@@ -70,27 +75,14 @@ class LocalCommand:
 
 
 def _health(invocation: Invocation) -> int:
-    """Judge the node in one line, for service managers and monitoring."""
-    try:
-        peers = Entry(invocation.ask("getPeers").value()).entries("peers")
-        up = sum(peer.flag("up") for peer in peers)
-    except CtlError as error:
-        return _verdict(invocation, False, str(error), {})
-    if not peers:
-        reason = "the node answers; it has no peers, and none are configured"
-    elif up:
-        reason = f"the node answers; {up} of {len(peers)} peers up"
-    else:
-        reason = f"none of {len(peers)} peers is up; yggpy-ctl getPeers tells why"
-    return _verdict(invocation, bool(up) or not peers, reason, {"peers": len(peers), "up": up})
+    from yggpy.ctl.health import find_health
 
-
-def _verdict(invocation: Invocation, healthy: bool, reason: str, figures: dict[str, Any]) -> int:
+    verdict = find_health(invocation.found)
     if invocation.json:
-        invocation.show_json({"healthy": healthy, "reason": reason, **figures})
+        invocation.show_json(verdict.members())
     else:
-        invocation.show(f"{'healthy' if healthy else 'unhealthy'}: {printable(reason)}")
-    return 0 if healthy else 1
+        invocation.show(verdict.line())
+    return 0 if verdict.healthy else 1
 
 
 def _watch(invocation: Invocation) -> int:
@@ -105,15 +97,24 @@ def _hosts(invocation: Invocation) -> int:
     return hosts(invocation)
 
 
+def _subscribe(invocation: Invocation) -> int:
+    from yggpy.ctl.subscribe import subscribe
+
+    return subscribe(invocation)
+
+
 LOCAL_COMMANDS = (
-    LocalCommand("health", "exit code 0 if the node answers and has a peer up, or needs none", _health),
+    LocalCommand("health", "exit code 0 if the node has a peer and a place in the tree, or needs none", _health),
     LocalCommand(
         "hosts",
         "names that the node knows, as lines for /etc/hosts (names=full|short|both, default full);\n"
         "    \tformat=add-host: as flags for docker run",
         _hosts,
     ),
-    LocalCommand("watch", "show peers, rates, tree and sessions until Ctrl-C (interval=SECONDS, count=TIMES)", _watch),
+    LocalCommand("subscribe", "print what happens in the node until Ctrl-C, by line (events=GROUP,...)", _subscribe),
+    LocalCommand(
+        "watch", "show peers, rates, tree, sessions and events until Ctrl-C (interval=SECONDS, count=TIMES)", _watch
+    ),
 )
 
 

@@ -1,8 +1,9 @@
 """Which admin socket to ask, and how that is written.
 
-    -endpoint, else $YGGDRASIL_ENDPOINT, else AdminListen of the machine's configuration, else a default socket
+    -endpoint, else $YGGDRASIL_ENDPOINT, else $YGG_ADMIN_LISTEN, else AdminListen of the machine's configuration,
+    else a default socket
 
-The first, third and fourth are ``yggdrasilctl``'s ways (protocol section 14.4). Since it is told one place when it is
+The first, fourth and fifth are ``yggdrasilctl``'s ways (protocol section 14.4). Since it is told one place when it is
 built, upstream's or Debian's, and we are told none, both are looked at.
 """
 
@@ -24,10 +25,19 @@ from yggpy.errors import ConfigError
 from yggpy.links.url import split_host_port
 from yggpy.printable import printable
 
-__all__ = ["DEFAULT_SOCKETS", "ENDPOINT_VARIABLE", "Endpoint", "FoundEndpoint", "find_endpoint"]
+__all__ = [
+    "ADMIN_LISTEN_VARIABLE",
+    "DEFAULT_SOCKETS",
+    "ENDPOINT_VARIABLE",
+    "Endpoint",
+    "FoundEndpoint",
+    "find_endpoint",
+]
 
 ENDPOINT_VARIABLE = "YGGDRASIL_ENDPOINT"
 """Environment variable that says where the admin socket is; ``-endpoint`` goes before it."""
+ADMIN_LISTEN_VARIABLE = "YGG_ADMIN_LISTEN"
+"""By this a node is told in a container, where this program finds itself in the same environment."""
 DEFAULT_SOCKETS = (DEFAULT_ADMIN_LISTEN, DEBIAN_ADMIN_LISTEN)
 _UNIX, _TCP = "unix://", "tcp://"
 _LOCAL_HOST = "localhost"
@@ -101,6 +111,12 @@ def find_endpoint(
     if text := environment.get(ENDPOINT_VARIABLE, ""):
         return FoundEndpoint(Endpoint.parse(text), f"${ENDPOINT_VARIABLE}")
     warnings: list[str] = []
+    text = environment.get(ADMIN_LISTEN_VARIABLE, "").strip()
+    if text and text != "none":
+        try:
+            return FoundEndpoint(Endpoint.parse(text), f"${ADMIN_LISTEN_VARIABLE}")
+        except EndpointError as error:
+            warnings.append(f"${ADMIN_LISTEN_VARIABLE} is not used: {error}")
     for file in config_files:
         try:
             if listen := _admin_listen(file):

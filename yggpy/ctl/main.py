@@ -94,9 +94,7 @@ def _pass_on(invocation: Invocation, command: str) -> int:
     """Put the command to the node and print its answer."""
     answer = invocation.ask(command, invocation.arguments)
     if answer.error is not None:
-        reason = f": {printable(answer.error)}" if answer.error else " but didn't specify any error text"
-        write(f"Admin socket returned an error{reason}\n")
-        return 1
+        return invocation.refused(answer.error)
     if invocation.json:
         invocation.show_json(RawJson(printable_json(answer.text or "null").encode()))
         return 0

@@ -11,7 +11,6 @@ import ipaddress
 import os
 import re
 from dataclasses import dataclass
-from fractions import Fraction
 
 from yggpy.errors import PeerUriError
 from yggpy.keys import PUBLIC_KEY_SIZE
@@ -190,6 +189,8 @@ def _max_backoff(query: dict[str, list[bytes]]) -> float:
 
 def parse_duration(text: str) -> float:
     """Return the seconds of a Go duration such as ``1m30s``, ``1.5h`` or ``300ms``; raises ``ValueError``."""
+    from fractions import Fraction  # seldom needed
+
     sign, body = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
     if body == "0":
         return 0.0

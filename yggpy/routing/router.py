@@ -471,6 +471,12 @@ class Router:
         return self._tree.own.parent
 
     @property
+    def joined(self) -> bool:
+        """Whether this node and a peer are in one tree: it has a parent, or the line of a peer leads to it."""
+        own = self.public_key
+        return self.parent != own or any(self._tree.root_and_coords(key)[0] == own for key in self._links)
+
+    @property
     def routing_entries(self) -> int:
         """Number of nodes whose info is known."""
         return len(self._tree)

@@ -1,0 +1,29 @@
+"""A Docker daemon of our own: started where none runs, shared, ended by its pid with the last who uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.container.engine import DockerError, Engine
+from tests.container.images import Images
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_daemon_of_our_own(tmp_path: Path, images: Images) -> None:
+    first, second = Engine(tmp_path, own=True), Engine(tmp_path, own=True)
+    with first:
+        pid = first.pid
+        assert first.is_own
+        assert pid is not None
+        with second:
+            assert second.pid == pid
+        assert first.pid == pid, "who came later has ended it"
+        assert first.answers()
+        # It runs containers, and has nothing of the other daemon's.
+        assert first.docker("image", "ls", "--quiet") == ""
+        with pytest.raises(DockerError, match="exit code"):
+            first.docker("run", "--rm", "--network", "none", images.base, "true")
+    assert not Path(f"/proc/{pid}").exists()
+    assert not first.answers()
