@@ -6,7 +6,6 @@ kept as it was written; ``DnsConfig`` gives it in the forms that the responder w
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -284,6 +283,8 @@ def read_dns(key: str, value: HjsonValue) -> DnsConfig:
 
 
 def _unknown(key: str, given: str, names: Mapping[str, str]) -> None:
+    import difflib  # seldom needed
+
     short = given.lower() if len(given) <= _LONGEST_MISSPELT_KEY else ""
     like = difflib.get_close_matches(short, names, n=1)
     hint = f'; did you mean "{names[like[0]]}"?' if like else f"; it can have {', '.join(names.values())}"

@@ -13,7 +13,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from yggpy.config.dns import dns_tree
 from yggpy.config.firewall import firewall_tree
 from yggpy.errors import ConfigError
 
@@ -154,6 +153,8 @@ def _tree(config: Config) -> dict[str, Any]:
     if config.firewall is not None:
         tree["Firewall"] = firewall_tree(config.firewall)
     if config.dns is not None:
+        from yggpy.config.dns import dns_tree  # few have names
+
         tree["DNS"] = dns_tree(config.dns)
     return tree
 
