@@ -29,6 +29,7 @@ from yggpy.status import (
     HealthStatus,
     LookupStatus,
     MulticastStatus,
+    NamesStatus,
     PathStatus,
     PeerStatus,
     SelfStatus,
@@ -41,6 +42,7 @@ from yggpy.status import (
 from yggpy.tun import TunDevice
 
 if TYPE_CHECKING:
+    from yggpy.dns.service import DnsService
     from yggpy.multicast.service import MulticastService
 
 __all__ = ["Inspectable", "LinkRates", "NoAnswerError"]
@@ -89,6 +91,8 @@ class Inspectable(ABC):
     _multicast: MulticastService | None
     _lookups: LookupLog | None
     """None without ``LogLookups``."""
+    _names: DnsService | None
+    """None without a ``DNS`` section."""
     _rule_names: tuple[str, ...]
     """Of the packet filter's rules."""
 
@@ -241,6 +245,10 @@ class Inspectable(ABC):
             counters.malformed,
             list(zip(self._rule_names, counters.allowed, strict=True)),
         )
+
+    def status_names(self, key: bytes | None = None) -> NamesStatus | None:
+        """``getHosts``: the names that this node knows, or those of one node; None without a ``DNS`` section."""
+        return None if self._names is None else self._names.status(key)
 
     def status_transit(self) -> TransitStatus:
         """``getTransit``."""

@@ -8,13 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "DnsCounters",
     "FailingPeer",
     "FirewallStatus",
     "HealthStatus",
+    "HostStatus",
     "LookupStatus",
     "MulticastStatus",
+    "NamesStatus",
     "PathStatus",
     "PeerStatus",
+    "RejectedName",
     "SelfStatus",
     "SessionStatus",
     "TransitStatus",
@@ -218,3 +222,60 @@ class MulticastStatus:
     listen: bool
     password: bool
     """Whether beacons must know one."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """One entry of ``getHosts``: a name with one of its addresses."""
+
+    name: str
+    """With the domain."""
+    address: str
+    source: str
+    """``static``, ``pinned``, ``own`` or ``announced``."""
+    key: bytes | None
+    """Of the node; None: the configuration gives the address alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedName:
+    """A name that a node announces and does not get."""
+
+    key: bytes
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class DnsCounters:
+    """Messages to the DNS responder, by what became of them."""
+
+    answered: int = 0
+    """From the node's own names, "no such name" included."""
+    forwarded: int = 0
+    failed: int = 0
+    """Forwarded, and no resolver has answered."""
+    refused: int = 0
+    malformed: int = 0
+    dropped: int = 0
+    """Too many at a time."""
+    strangers: int = 0
+    """From addresses that get no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamesStatus:
+    """``getHosts``, which the Go node does not have."""
+
+    domain: str
+    key: bytes
+    """The node that ``key_names`` are of: this one, or the one that was asked about."""
+    key_names: tuple[str, str]
+    """Its names made of the key, in hexadecimal digits and in base32."""
+    hosts: tuple[HostStatus, ...]
+    rejected: tuple[RejectedName, ...]
+    silent: tuple[bytes, ...]
+    """Keys whose names would count and that have not answered since the start."""
+    listening: tuple[str, ...]
+    """Where the DNS responder is reached."""
+    counters: DnsCounters

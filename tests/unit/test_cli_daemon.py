@@ -62,6 +62,10 @@ class Part:
     def start_tun(self) -> None:
         self.events.append("start tun")
 
+    async def apply_dns(self) -> list[str]:
+        self.events.append("apply dns")
+        return []
+
     async def reload(self, config: Config) -> ReloadReport:
         self.events.append("reload")
         await self.on_reload()
@@ -102,7 +106,8 @@ def test_start_and_stop_order(number: signal.Signals, caplog: pytest.LogCaptureF
 
     caplog.set_level(logging.INFO, "yggpy")
     events = run(Config(admin_listen="x"), admin_start=interrupt)
-    assert events == ["start node", "start admin x", "start multicast", "start tun", "close admin x", "close node"]
+    started = ["start node", "start admin x", "start multicast", "start tun", "apply dns"]
+    assert events == [*started, "close admin x", "close node"]
     address = Address.for_key(bytes(32))
     assert [line.partition(":")[0] if line.startswith("Build") else line for line in caplog.messages] == [
         "Build name",

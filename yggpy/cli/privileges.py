@@ -166,6 +166,8 @@ def _listening_ports(config: Config) -> Iterator[int]:
             yield int(split_host_port(LinkUri.parse(uri).host_port)[1])
     for interface in config.multicast_interfaces:
         yield interface.port if interface.listen or interface.beacon else 0
+    if config.dns is not None:
+        yield from (port for _, port in config.dns.endpoints())
 
 
 def _first_free_port() -> int:

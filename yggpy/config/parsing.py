@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, repeat
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yggpy.config.files import decode_text
 from yggpy.config.firewall import read_firewall
@@ -26,6 +26,9 @@ from yggpy.config.pem import read_private_key
 from yggpy.config.problems import Problems
 from yggpy.errors import ConfigError
 from yggpy.keys import PrivateKey
+
+if TYPE_CHECKING:
+    from yggpy.config.dns import DnsConfig
 
 __all__ = ["CONFIG_KEYS", "CONFIG_SHAPE", "MAX_UNKNOWN_KEYS", "ConfigText", "parse_config"]
 
@@ -307,6 +310,12 @@ def _multicast_interface(key: str, value: HjsonValue, base: MulticastInterface) 
     return replace(base, **changes)
 
 
+def _dns(key: str, value: HjsonValue) -> DnsConfig:
+    from yggpy.config.dns import read_dns  # few have names
+
+    return read_dns(key, value)
+
+
 _KEYS: Mapping[str, _Apply] = MappingProxyType(
     {
         "PrivateKey": _apply_private_key,
@@ -326,6 +335,7 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
         "NodeInfoPrivacy": _scalar("node_info_privacy", _boolean),
         "NodeInfo": _apply_node_info,
         "Firewall": _scalar("firewall", read_firewall),
+        "DNS": _scalar("dns", _dns),
     }
 )
 CONFIG_KEYS = tuple(_KEYS)
@@ -340,6 +350,13 @@ CONFIG_SHAPE = Shape(
         "interfacepeers": Shape(elements=_LIST_OF_TEXT),
         "multicastinterfaces": Shape(elements=Shape(members={"regex": TEXT, "password": TEXT})),
         "nodeinfo": ANY,
+        "dns": Shape(
+            members={
+                "domain": TEXT,
+                **dict.fromkeys(("listen", "trustedkeys", "clients", "forward"), _LIST_OF_TEXT),
+                **dict.fromkeys(("hosts", "pins"), Shape(elements=TEXT)),
+            }
+        ),
     }
 )
 

@@ -107,6 +107,12 @@ nothing. Everybody who asks gets to see it.""",
 Who in the network may send what to this machine; an addition of yggpy,
 which the Go node ignores. What this machine sends is answered; what
 else comes in must match a rule. See docs/firewall.md.""",
+    "DNS": """\
+Names of nodes, and a DNS responder that answers them; an addition of
+yggpy, which the Go node ignores. "Listen": [] gathers names without
+answering. A name counts if it stands in Hosts, or if a node announces it
+in its NodeInfo whose key is in TrustedKeys, or in Pins with that name.
+See docs/names.md.""",
 }
 
 
@@ -152,6 +158,10 @@ def _tree(config: Config) -> dict[str, Any]:
     tree["NodeInfo"] = _checked(config.node_info)
     if config.firewall is not None:
         tree["Firewall"] = firewall_tree(config.firewall)
+    if config.dns is not None:
+        from yggpy.config.dns import dns_tree  # few have names
+
+        tree["DNS"] = dns_tree(config.dns)
     return tree
 
 

@@ -330,6 +330,27 @@ def _health(answer: Answer) -> Table:
     )
 
 
+@renders("getHosts")
+def _hosts(answer: Answer) -> Table:
+    status = Entry(answer.value())
+    if not status.flag("enabled"):
+        return Table((), [("Names enabled:", "false")])
+    return Table(
+        ("Name", "IP Address", "Source", "Public Key"),
+        [
+            *(
+                (host.text("name"), host.text("address"), host.text("source"), host.text("key") or "-")
+                for host in status.entries("hosts")
+            ),
+            (status.text("pk_name"), status.text("address"), "key", status.text("key")),
+            *(
+                (each.text("name"), "-", f"rejected: {each.text('reason')}", each.text("key"))
+                for each in status.entries("rejected")
+            ),
+        ],
+    )
+
+
 @renders("getTransit")
 def _transit(answer: Answer) -> Table:
     status = Entry(answer.value())
