@@ -141,7 +141,7 @@ def _explain_create(error: OSError | ValueError) -> str:
 
 def _remedy(usual: str) -> str:
     """Return what to do: in a container all that it was not given, elsewhere ``usual``; or do without a TUN."""
-    from yggpy.container import container_advice  # a node that has its TUN does not need it
+    from yggpy.container import container_advice  # with pathlib, which a node that is well does not need
 
     return f"{container_advice() or usual}, or {_NO_TUN_HINT}"
 
