@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.unit.test_admin_commands import FakeNode
+from yggpy import serving
 from yggpy.admin import server as admin_server
 from yggpy.admin.commands import Arguments, Command
 from yggpy.admin.jsontext import EncodableJson
@@ -389,7 +390,7 @@ async def test_a_path_that_is_too_long(tmp_path: Path) -> None:
 
 async def test_a_socket_that_is_busy_is_in_use(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its queue of clients is full, so nobody answers in time; yet somebody listens."""
-    monkeypatch.setattr(admin_server, "STALE_SOCKET_TIMEOUT", 0.05)
+    monkeypatch.setattr(serving, "STALE_SOCKET_TIMEOUT", 0.05)
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
         listener.bind(str(path))
         listener.listen(0)

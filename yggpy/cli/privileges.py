@@ -62,14 +62,13 @@ class Identity:
             raise PrivilegeError(f"-user: unknown group {group}; make it, or name one that exists")
         return cls(text, account.pw_uid, found.gr_gid)
 
-    def assume(self, admin_listen: str) -> None:
+    def assume(self, *listens: str) -> None:
         """Become this user, with its group as the only one, for good. Raises :class:`PrivilegeError`.
 
-        A unix socket that ``admin_listen`` names is given to the user first.
+        Unix sockets that ``listens`` (``AdminListen``, ``HTTPListen``) name are given to the user first.
         """
-        path = _unix_path(admin_listen)
-        if path:
-            self._do(f"chown {path}", lambda: os.chown(path, self.uid, self.gid))
+        for path in filter(None, map(_unix_path, listens)):
+            self._do(f"chown {path}", lambda: os.chown(path, self.uid, self.gid))  # noqa: B023  called at once
         self._do("setgroups", lambda: os.setgroups([self.gid]))
         self._do("setgid", lambda: os.setresgid(self.gid, self.gid, self.gid))
         self._do("setuid", lambda: os.setresuid(self.uid, self.uid, self.uid))
@@ -100,12 +99,12 @@ def _find(text: str, by_number: Callable[[int], _T], by_name: Callable[[str], _T
         return None
 
 
-def _unix_path(admin_listen: str) -> str:
-    """Return the path of a unix admin socket, or nothing."""
+def _unix_path(listen: str) -> str:
+    """Return the path of a unix socket, or nothing."""
     from yggpy.links.url import parse_url
 
     try:
-        url = parse_url(admin_listen)
+        url = parse_url(listen)
     except PeerUriError:
         return ""  # host:port without a scheme; Go cannot start with -user then
     return os.fsdecode(url.path) if url.scheme == "unix" else ""
@@ -167,6 +166,8 @@ def _listening_ports(config: Config) -> Iterator[int]:
             yield int(split_host_port(LinkUri.parse(uri).host_port)[1])
     for interface in config.multicast_interfaces:
         yield interface.port if interface.listen or interface.beacon else 0
+    if config.dns is not None:
+        yield from (port for _, port in config.dns.endpoints())
 
 
 def _first_free_port() -> int:

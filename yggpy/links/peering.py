@@ -122,6 +122,7 @@ class Link:
             handshake_bytes_sent=0 if handshake is None else handshake.bytes_sent,
             last_error=self._last_error,
             last_error_at=self._last_error_at,
+            local=self.local,
         )
 
     def stop(self) -> None:
