@@ -52,7 +52,7 @@ ENV PATH=/opt/yggpy/bin:$PATH \
     YGG_USER=yggpy
 # Loads all that a node loads: it must be there, and a Python whose own library comes uncompiled starts quicker after this.
 RUN python3 -c 'import yggpy.admin.server, yggpy.admin.upkeep, yggpy.cli.daemon, yggpy.cli.statedir, yggpy.ctl.main, \
-yggpy.datapath.native, yggpy.multicast.service' && yggpy-node -genconf >/dev/null
+yggpy.ctl.health, yggpy.datapath.native, yggpy.monitoring.endpoint, yggpy.multicast.service' && yggpy-node -genconf >/dev/null
 HEALTHCHECK --interval=30s --timeout=10s --start-period=15s CMD ["yggpy-ctl", "health"]
 ENTRYPOINT ["yggpy-node"]
 CMD ["-autoconf"]

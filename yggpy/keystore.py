@@ -112,6 +112,7 @@ class KeyStore:
         self._own_subnet = Subnet.for_key(own_key).packed
         self._last_used = last_used
         self._entries: dict[PublicKey, _Entry] = {}
+        self._keys: dict[bytes, PublicKey] = {}  # by subnet, the one that was installed last
         self._due: list[tuple[float, PublicKey]] = []
         # By address (16 bytes) or subnet (8 bytes), the longest waiting first.
         self._waiting: dict[bytes, _Waiting] = {}
@@ -153,6 +154,7 @@ class KeyStore:
                 self._evict()
             entry = _Entry(Address.for_key(key), Subnet.for_key(key), now)
             self._entries[key] = entry
+            self._keys[entry.subnet.packed] = key
             heapq.heappush(self._due, (now + ENTRY_TIMEOUT, key))
             self._effects.append(InstallAddress(key, entry.address, entry.subnet))
         else:
@@ -164,6 +166,14 @@ class KeyStore:
             waiting = self._forget_waiting(target)
             if waiting is not None:
                 self._effects.append(SendPacket(waiting.packet))
+
+    def key_of(self, address: bytes) -> PublicKey | None:
+        """Return the key of the node that has ``address`` (16 bytes), or whose subnet holds it, if it is known now."""
+        subnet = Subnet(bytes((_SUBNET_FIRST_BYTE,)) + address[1:8])
+        key = self._keys.get(subnet.packed)
+        if key is None or address[0] not in (_ADDRESS_FIRST_BYTE, _SUBNET_FIRST_BYTE):
+            return None
+        return key if address[0] == _SUBNET_FIRST_BYTE or self._entries[key].address.packed == address else None
 
     def tick(self, now: float) -> None:
         """Remove entries unused for ``ENTRY_TIMEOUT`` and packets that waited for ``BUFFER_TIMEOUT``."""
@@ -202,7 +212,9 @@ class KeyStore:
             heapq.heapreplace(self._due, (expires, key))
 
     def _remove(self, key: PublicKey) -> None:
-        del self._entries[key]
+        subnet = self._entries.pop(key).subnet.packed
+        if self._keys.get(subnet) == key:
+            del self._keys[subnet]
         self._effects.append(RemoveAddress(key))
 
     def _forget_waiting(self, target: bytes) -> _Waiting | None:

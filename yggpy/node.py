@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -33,11 +34,13 @@ from yggpy.inspection import Inspectable, LinkRates
 from yggpy.links.manager import AlreadyConfiguredError, EstablishedLink, LinkInfo, LinkManager, Listener
 from yggpy.links.url import without_secrets
 from yggpy.lookups import LookupLog
+from yggpy.questions import Question
 from yggpy.reload import ReloadReport, go_over
 from yggpy.tun import MAX_MTU, MIN_MTU, TunDevice
 from yggpy.wire.session import MAX_MESSAGE
 
 if TYPE_CHECKING:
+    from yggpy.dns.service import DnsService
     from yggpy.multicast.service import MulticastService
 
 __all__ = ["MAX_DATAGRAM", "RECEIVE_QUEUE_BYTES", "RECEIVE_QUEUE_LIMIT", "Node", "NodeClosedError"]
@@ -103,6 +106,7 @@ class Node(Inspectable):
         self._packets: Inbox[bytes] = Inbox()
         self._sent_in_turn = 0
         self._rule_names: tuple[str, ...] = ()
+        self._names: DnsService | None = None
         self._closed = False
         self._hub = EventHub(SystemClock().now)
 
@@ -118,7 +122,7 @@ class Node(Inspectable):
         await self.close()
 
     async def start(self) -> None:
-        """Start listeners and peers, discovery, and the TUN: ``start_links``, ``start_multicast`` and ``start_tun``.
+        """Start all: ``start_links``, ``start_multicast``, ``start_tun`` and ``apply_dns``.
 
         On failure the node is closed.
         """
@@ -126,6 +130,7 @@ class Node(Inspectable):
             await self.start_links()
             self.start_multicast()
             self.start_tun()
+            await self.apply_dns()
         except BaseException:
             await self.close()
             raise
@@ -196,6 +201,46 @@ class Node(Inspectable):
         self._check_open()
         if self.config.uses_tun:
             self._open_tun()
+        else:
+            self._log.debug("Not starting TUN as ifname is none or dummy")
+
+    async def apply_dns(self) -> list[str]:
+        """Know names and answer questions about them as the ``DNS`` section says now; without one, do not.
+
+        Return what does not work, such as a port that is taken, in lines that are in the log as well. Comes after the
+        TUN, whose address it may listen on, and before ``-user``. Raises ``ConfigError``.
+        """
+        self._check_open()
+        section, service = self.config.dns, self._names
+        name = (self.config.node_info or {}).get("name")
+        own_name = name if isinstance(name, str) else ""
+        trouble: list[str] = []
+        if section is None:
+            self._names = None
+            if service is not None:
+                await service.close()
+        elif service is not None:
+            trouble = await service.change(section, own_name)
+        else:
+            from yggpy.dns.service import DnsService  # not for those without names
+
+            self._names = DnsService(
+                section, self.public_key, own_name, self._node_info_of, self._key_of, self._log, self.scheduler.now
+            )
+            trouble = await self._names.start()
+        for line in trouble:
+            self._log.error("%s", line)
+        return trouble
+
+    async def _node_info_of(self, key: bytes) -> bytes:
+        return await self.ask(key, Question.NODE_INFO)
+
+    def _key_of(self, address: IPv6Address) -> bytes | None:
+        """Return the key of the node that has ``address``, or whose subnet holds it, if it is known."""
+        packed = address.packed
+        if packed == self.address.packed or packed[:8] == self.subnet.packed:
+            return self.public_key
+        return self.core.keystore.key_of(packed)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -281,6 +326,8 @@ class Node(Inspectable):
         if self._core is not None:
             self._core.datapath.detach_tun()
         self._close_tun("closed by this node")
+        if self._names is not None:
+            await self._names.close()
         if self._multicast is not None:
             await self._multicast.close()
         if self._links is not None:

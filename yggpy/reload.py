@@ -10,7 +10,9 @@ is touched, so a configuration with a mistake changes nothing at all. What chang
 * ``MulticastInterfaces``: discovery begins anew. Links with neighbours stay where the new entries would make the same
   ones.
 * ``Firewall``: its rules; flows that it knows go on.
+* ``DNS``: names and who may announce them; the responder's sockets stay open where both configurations have them.
 * ``NodeInfo``, ``NodeInfoPrivacy``, ``LogLookups``.
+* ``HTTPListen``: the daemon follows, not the node.
 
 All other keys need a restart, and are named in a warning.
 """
@@ -45,6 +47,8 @@ _FOLLOWED = frozenset(
         "node_info_privacy",
         "log_lookups",
         "firewall",
+        "http_listen",  # by the daemon, whose it is
+        "dns",
     )
 )
 _NO_KEYS = frozenset(("private_key_path", "null_keys", "unknown_keys"))
@@ -88,6 +92,8 @@ class Changes:
     log_lookups: bool | None = None
     firewall: bool = False
     """Whether the packet filter has changed; what it is then may be None, too."""
+    dns: bool = False
+    """Whether names have changed; there may be none then."""
     fixed: tuple[str, ...] = ()
     """Keys that differ and need a restart."""
 
@@ -107,6 +113,7 @@ class ReloadableNode(Protocol):
     def set_firewall(self, rules: Ruleset | None) -> None: ...
     def record_lookups(self, on: bool) -> None: ...
     async def restart_multicast(self) -> None: ...
+    async def apply_dns(self) -> list[str]: ...
 
 
 def check_config(config: Config) -> None:
@@ -154,6 +161,7 @@ def compare(old: Config, new: Config) -> Changes:
         node_info=info if info != old.public_node_info() else None,
         log_lookups=new.log_lookups if new.log_lookups != old.log_lookups else None,
         firewall=new.firewall != old.firewall,
+        dns=new.dns != old.dns,
         fixed=tuple(key for key, attribute in FIXED.items() if getattr(new, attribute) != getattr(old, attribute)),
     )
 
@@ -214,6 +222,9 @@ async def go_over(node: ReloadableNode, new: Config) -> ReloadReport:
     if changes.firewall:
         node.set_firewall(node.config.firewall_rules())
         done.append("Firewall changed")
+    if changes.dns or changes.node_info is not None:  # the latter may have another name
+        warnings += await node.apply_dns()
+        done += ["DNS changed"] * changes.dns
     if changes.log_lookups is not None:
         node.record_lookups(changes.log_lookups)
         done.append(f"LogLookups is {str(changes.log_lookups).lower()} now")
@@ -239,5 +250,5 @@ def _change_peers(links: LinkManager, changes: Changes, done: list[str]) -> None
 
 
 def _shown(uri: str, interface: str = "") -> str:
-    """Return ``uri`` without its query, which may hold a password."""
-    return f"{LinkUri.parse(uri)}{f' via {interface}' if interface else ''}"
+    """Return ``uri`` without its query, which may hold a password, and without a proxy's user and password."""
+    return f"{without_secrets(str(LinkUri.parse(uri)))}{f' via {interface}' if interface else ''}"

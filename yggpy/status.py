@@ -8,17 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "DnsCounters",
     "FailingPeer",
     "FirewallStatus",
     "HealthStatus",
+    "HostStatus",
     "LookupStatus",
     "MulticastStatus",
+    "NamesStatus",
     "PathStatus",
     "PeerStatus",
+    "RejectedName",
     "SelfStatus",
     "SessionStatus",
     "TransitStatus",
     "TreeEntry",
+    "TreeStatus",
     "TunStatus",
 ]
 
@@ -58,6 +63,12 @@ class PeerStatus:
     """Last SigReq/SigRes round trip; 0 when unknown."""
     last_error: str | None = None
     last_error_age: float = 0.0
+    kind: str = "configured"
+    """Who wants the link: ``configured`` (or added by hand), ``multicast``, or ``incoming``."""
+    link_id: int | None = None
+    """What tells this link from all others that the node has had; None while it is down."""
+    queued_bytes: int = 0
+    dropped_packets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,22 @@ class TreeEntry:
     address: str
     parent: bytes
     sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeStatus:
+    """This node's place in the tree, and how much it knows of others."""
+
+    depth: int
+    """Nodes between this one and the root, the root included; 0: it is the root itself."""
+    is_root: bool
+    nodes: int
+    """Whose place is known, this one included."""
+    parent_changes: int
+    """Since the start."""
+    root_changes: int
+    paths: int
+    sessions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +197,19 @@ class HealthStatus:
     failing: tuple[FailingPeer, ...]
     """The first few configured peers that are not up."""
 
+    def members(self) -> dict[str, bool | int | str | list[dict[str, str]]]:
+        """Return what ``getHealth`` and ``/readyz`` answer."""
+        return {
+            "ready": self.ready,
+            "reason": self.reason,
+            "peers": self.peers,
+            "up": self.up,
+            "configured": self.configured,
+            "configured_up": self.configured_up,
+            "parent": self.parent,
+            "failing": [{"remote": peer.uri, "error": peer.error} for peer in self.failing],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class MulticastStatus:
@@ -182,3 +222,60 @@ class MulticastStatus:
     listen: bool
     password: bool
     """Whether beacons must know one."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """One entry of ``getHosts``: a name with one of its addresses."""
+
+    name: str
+    """With the domain."""
+    address: str
+    source: str
+    """``static``, ``pinned``, ``own`` or ``announced``."""
+    key: bytes | None
+    """Of the node; None: the configuration gives the address alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedName:
+    """A name that a node announces and does not get."""
+
+    key: bytes
+    name: str
+    reason: str
+
+
+@dataclass(slots=True)
+class DnsCounters:
+    """Messages to the DNS responder, by what became of them."""
+
+    answered: int = 0
+    """From the node's own names, "no such name" included."""
+    forwarded: int = 0
+    failed: int = 0
+    """Forwarded, and no resolver has answered."""
+    refused: int = 0
+    malformed: int = 0
+    dropped: int = 0
+    """Too many at a time."""
+    strangers: int = 0
+    """From addresses that get no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamesStatus:
+    """``getHosts``, which the Go node does not have."""
+
+    domain: str
+    key: bytes
+    """The node that ``key_names`` are of: this one, or the one that was asked about."""
+    key_names: tuple[str, str]
+    """Its names made of the key, in hexadecimal digits and in base32."""
+    hosts: tuple[HostStatus, ...]
+    rejected: tuple[RejectedName, ...]
+    silent: tuple[bytes, ...]
+    """Keys whose names would count and that have not answered since the start."""
+    listening: tuple[str, ...]
+    """Where the DNS responder is reached."""
+    counters: DnsCounters

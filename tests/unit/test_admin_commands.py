@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from yggpy.admin.jsontext import MAX_NESTING, EncodableJson
 from yggpy.admin.own import own_commands
 from yggpy.admin.protocol import BadRequest, Request, RequestReader, failure
 from yggpy.admin.remote import remote_commands
+from yggpy.config.dns import DnsConfig
+from yggpy.dns.service import DnsService
 from yggpy.errors import PeerUriError
 from yggpy.events.hub import EventHub, Subscription
 from yggpy.inspection import NoAnswerError
@@ -24,6 +27,7 @@ from yggpy.status import (
     HealthStatus,
     LookupStatus,
     MulticastStatus,
+    NamesStatus,
     PathStatus,
     PeerStatus,
     SelfStatus,
@@ -68,6 +72,7 @@ class FakeNode:
         self.peering_error = peering_error
         self.peerings: list[tuple[str, str, str]] = []
         self.firewall: FirewallStatus | None = None
+        self.names: DnsService | None = None
         self.hub = EventHub(lambda: 1700000000.0)
         self.logs_lookups = True
         self.asked: list[tuple[bytes, Question]] = []
@@ -124,6 +129,9 @@ class FakeNode:
 
     def status_firewall(self) -> FirewallStatus | None:
         return self.firewall
+
+    def status_names(self, key: bytes | None = None) -> NamesStatus | None:
+        return None if self.names is None else self.names.status(key)
 
     def status_multicast(self) -> list[MulticastStatus]:
         return [MulticastStatus(**entry) for entry in self.response["multicast_interfaces"]]
@@ -542,6 +550,53 @@ def test_requests_arrive_in_pieces() -> None:
     assert reader.next_request() is None
     reader.feed(b'est":"b","arguments":{"c":1}}')
     assert reader.next_request() == Request("b", b'{"c":1}')
+
+
+async def test_get_hosts() -> None:
+    node = FakeNode()
+    registry = CommandRegistry(own_commands(node))
+    answer = json.loads(await converse(registry, b'{"request": "getHosts"}'))
+    assert answer["response"] == {"enabled": False}
+
+    own, other = bytes([1] * 32), bytes([2] * 32)
+    section = DnsConfig(listen=(), hosts={"db": ("300::1", other.hex())}, trusted_keys=(other.hex(),))
+
+    async def ask(key: bytes) -> bytes:
+        raise NoAnswerError("nobody")
+
+    node.names = DnsService(section, own, "a b", ask, lambda address: None, logging.getLogger("test"), lambda: 1.0)
+    answer = json.loads(await converse(registry, b'{"request": "getHosts"}'))
+    address = str(Address.for_key(other))
+    assert answer["response"] == {
+        "enabled": True,
+        "domain": "ygg",
+        "key": own.hex(),
+        "address": str(Address.for_key(own)),
+        "pk_name": f"{own.hex()[:32]}.{own.hex()[32:]}.pk.ygg",
+        "pk_name_base32": "aeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaqcaibaeaq.pk.ygg",
+        "hosts": [
+            {"name": "db.ygg", "address": "300::1", "source": "static"},
+            {"name": "db.ygg", "address": address, "source": "static", "key": other.hex()},
+        ],
+        "rejected": [
+            {
+                "key": own.hex(),
+                "name": "a b",
+                "reason": "no host name: letters, digits and hyphens, at most 63 (RFC 1123)",
+            }
+        ],
+        "silent": [other.hex()],
+        "listening": [],
+        "queries": {
+            **dict.fromkeys(("answered", "forwarded", "failed", "refused"), 0),
+            **dict.fromkeys(("malformed", "dropped", "strangers"), 0),
+        },
+    }
+    request = json.dumps({"request": "gethosts", "arguments": {"key": other.hex().upper()}}).encode()
+    shown = json.loads(await converse(registry, request))["response"]
+    assert (shown["key"], shown["address"], len(shown["hosts"]), shown["rejected"]) == (other.hex(), address, 1, [])
+    bad = json.loads(await converse(registry, b'{"request": "gethosts", "arguments": {"key": "xy"}}'))
+    assert (bad["status"], bad["error"]) == ("error", "encoding/hex: invalid byte: U+0078 'x'")
 
 
 async def test_get_firewall() -> None:

@@ -43,6 +43,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "YGG_INTERFACE_PEERS": ('{"eth0": ["tls://a:1"]}', {"eth0": ["tls://a:1"]}),
     "YGG_LISTEN": ('["tls://[::]:1", "tcp://[::]:2"]', ["tls://[::]:1", "tcp://[::]:2"]),
     "YGG_ADMIN_LISTEN": ("none", "none"),
+    "YGG_HTTP_LISTEN": (":9101", ":9101"),
     "YGG_ALLOWED_PUBLIC_KEYS": (f"{'11' * 32},\n{'ab' * 32}\n", ["11" * 32, "ab" * 32]),
     "YGG_GROUP_PASSWORD": (" 99 # true, [x", " 99 # true, [x"),
     "YGG_IF_NAME": ("none", "none"),
@@ -69,7 +70,7 @@ def test_a_value_gets_where_it_belongs(name: str) -> None:
 
 
 def test_every_variable_is_tried_here_or_below() -> None:
-    elsewhere = {"YGG_PRIVATE_KEY_PATH", "YGG_MULTICAST_INTERFACES", "YGG_FIREWALL"}
+    elsewhere = {"YGG_PRIVATE_KEY_PATH", "YGG_MULTICAST_INTERFACES", "YGG_FIREWALL", "YGG_DNS"}
     assert EXAMPLES.keys() | elsewhere == {variable_name(key) for key in CONFIG_KEYS}
 
 
@@ -77,7 +78,10 @@ def test_objects_are_json() -> None:
     made = config(
         YGG_MULTICAST_INTERFACES='[{"Regex": "eth.*", "Port": 9, "Password": "123"}, {"Regex": "x"}]',
         YGG_FIREWALL='{"Rules": [{"Protocol": "tcp", "Ports": [80, "443"]}]}',
+        YGG_DNS='{"Hosts": {"db": "300::1"}, "Listen": []}',
     )
+    assert made.dns is not None
+    assert (made.dns.hosts, made.dns.listen) == ({"db": ("300::1",)}, ())
     first, second = made.multicast_interfaces
     assert (first.regex, first.port, first.password, first.beacon) == ("eth.*", 9, "123", True)
     assert (second.regex, second.beacon) == ("x", False)

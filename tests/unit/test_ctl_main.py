@@ -327,3 +327,39 @@ def test_a_node_that_does_not_answer_is_not_healthy(tmp_path: Path, capfd: Captu
     with serving(tmp_path / "s", answering(b'{"status":"error","error":"busy"}')) as (endpoint, _):
         assert main([f"-endpoint={endpoint}", "health"]) == 1
     assert capfd.readouterr().out == "unhealthy: busy\n"
+
+
+def test_hosts(tmp_path: Path, capfd: Capture) -> None:
+    entries = [
+        {"name": "web.my.net", "address": "200::1", "source": "announced", "key": "ab"},
+        {"name": "www.shop.my.net", "address": "300:1:2:3::4", "source": "static"},
+    ]
+    response = {"enabled": True, "domain": "my.net", "hosts": entries}
+    with serving(tmp_path / "s", answering(success(response))) as (endpoint, questions):
+        assert main([f"-endpoint={endpoint}", "hosts"]) == 0
+        assert capfd.readouterr() == ("200::1 web.my.net\n300:1:2:3::4 www.shop.my.net\n", "")
+        assert json.loads(questions[0])["request"] == "getHosts"
+        assert main([f"-endpoint={endpoint}", "hosts", "names=both"]) == 0
+        assert capfd.readouterr().out == "200::1 web.my.net web\n300:1:2:3::4 www.shop.my.net www.shop\n"
+        assert main([f"-endpoint={endpoint}", "hosts", "format=add-host", "names=short"]) == 0
+        assert capfd.readouterr().out == "--add-host web:200::1\n--add-host www.shop:300:1:2:3::4\n"
+        assert main([f"-endpoint={endpoint}", "-json", "hosts"]) == 0
+        assert json.loads(capfd.readouterr().out)[0] == {"address": "200::1", "names": ["web.my.net"]}
+        assert main([f"-endpoint={endpoint}", "hosts", "format=bind"]) == 1
+        assert 'format="bind" must be hosts or add-host' in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        ({"enabled": False}, "the node knows no names: its configuration has no DNS section"),
+        ({"enabled": True, "hosts": [{"name": "a b", "address": "200::1"}]}, "holds a name that is none"),
+        ({"enabled": True, "hosts": [{"name": "a\n1.2.3.4 b", "address": "200::1"}]}, "holds a name that is none"),
+        ({"enabled": True, "hosts": [{"name": "a", "address": "$(rm)"}]}, "holds an address that is none"),
+    ],
+)
+def test_what_cannot_be_lines_of_hosts(response: object, error: str, tmp_path: Path, capfd: Capture) -> None:
+    with serving(tmp_path / "s", answering(success(response))) as (endpoint, _):
+        assert main([f"-endpoint={endpoint}", "hosts"]) == 1
+    out, err = capfd.readouterr()
+    assert out == "" and error in err

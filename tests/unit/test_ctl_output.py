@@ -177,6 +177,30 @@ def test_figures() -> None:
             " Malformed:         0    \n"
             " Allowed by web:    5    \n",
         ),
+        ("getHosts", {"enabled": False}, " Names enabled:  false \n"),
+        (
+            "getHosts",
+            {
+                "enabled": True,
+                "hosts": [{"name": "a.ygg", "address": "200::1", "source": "static"}],
+                "pk_name": "0.1.pk.ygg", "address": "200::2", "key": "01",
+                "rejected": [{"key": "02", "name": "b\x1b", "reason": "taken"}],
+            },
+            "    Name     IP Address      Source       Public Key \n"
+            " a.ygg       200::1      static           -          \n"
+            " 0.1.pk.ygg  200::2      key              01         \n"
+            " b\\x1b       -           rejected: taken  02         \n",
+        ),
+        (
+            "getHealth",
+            {"ready": True, "reason": "so", "up": 1, "peers": 2, "failing": [{"remote": "tcp://a:1", "error": "EOF"}]},
+            " Ready:                true          \n"
+            " Reason:               so            \n"
+            " Peers up:             1 of 2        \n"
+            " Configured peers up:  0 of 0        \n"
+            " Parent:               -             \n"
+            " Failing peer:         tcp://a:1 EOF \n",
+        ),
         (
             "getTransit",
             {"enabled": False, "refused": {"traffic": 2}, "resting_peers": ["ab"]},

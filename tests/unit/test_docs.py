@@ -34,6 +34,15 @@ def test_the_other_embedding_examples_compile() -> None:
         compile(block, f"embedding.md block {number}", "exec")
 
 
+def test_the_examples_of_names_are_read() -> None:
+    examples = re.findall(r"```hjson\n(.*?)```", (DOCS / "names.md").read_text(), re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        config = Config.from_bytes(example.encode())
+        config.check()
+        assert config.dns is not None and config.unknown_keys == ()
+
+
 FIREWALL_EXAMPLES = re.findall(r"```hjson\n(.*?)```", (DOCS / "firewall.md").read_text(), re.DOTALL)
 
 

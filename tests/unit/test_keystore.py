@@ -185,3 +185,19 @@ def test_a_known_key_is_installed_again_when_packets_wait_for_its_address(fixtur
     assert fixture.unknown(packet, START + 130) == [Lookup(Address.for_key(FIRST).partial_key())]
     assert fixture.known(FIRST, START + 131) == [installed(FIRST), SendPacket(packet)]
     assert fixture.known(FIRST, START + 132) == []
+
+
+def test_the_key_of_an_address() -> None:
+    case = Fixture()
+    subnet = Subnet.for_key(FIRST).packed + bytes(7) + b"\1"
+    other = bytes([2]) + Subnet.for_key(FIRST).packed[1:] + bytes(8)
+    assert case.store.key_of(Address.for_key(FIRST).packed) is None
+    case.known(FIRST)
+    assert case.store.key_of(Address.for_key(FIRST).packed) == FIRST
+    assert case.store.key_of(subnet) == FIRST
+    # Another address of the same /64, and one outside of the mesh.
+    assert case.store.key_of(other) is None
+    assert case.store.key_of(b"\x20" + other[1:]) is None
+    case.store.tick(START + ENTRY_TIMEOUT + 1)
+    assert case.store.key_of(Address.for_key(FIRST).packed) is None
+    assert case.store.key_of(subnet) is None

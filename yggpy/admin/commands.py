@@ -30,6 +30,7 @@ from yggpy.status import (
     HealthStatus,
     LookupStatus,
     MulticastStatus,
+    NamesStatus,
     PathStatus,
     PeerStatus,
     SelfStatus,
@@ -121,6 +122,10 @@ class AdminNode(Protocol):
 
     def status_multicast(self) -> list[MulticastStatus]:
         """Return what ``getMulticastInterfaces`` shows, in any order."""
+        ...
+
+    def status_names(self, key: bytes | None = None) -> NamesStatus | None:
+        """Return what ``getHosts`` shows, of one node with ``key``; None: the node has no names."""
         ...
 
     def status_transit(self) -> TransitStatus:

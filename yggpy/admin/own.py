@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+from yggpy.address import Address
 from yggpy.admin.commands import AdminNode, Arguments, Command
 from yggpy.admin.jsontext import EncodableJson
+from yggpy.admin.remote import read_public_key
 from yggpy.admin.subscribe import subscribe_command
-from yggpy.status import HealthStatus
 
-__all__ = ["health_members", "own_commands"]
-
-
-def health_members(status: HealthStatus) -> dict[str, EncodableJson]:
-    """Return what ``getHealth`` answers."""
-    return {
-        "ready": status.ready,
-        "reason": status.reason,
-        "peers": status.peers,
-        "up": status.up,
-        "configured": status.configured,
-        "configured_up": status.configured_up,
-        "parent": status.parent,
-        "failing": [{"remote": peer.uri, "error": peer.error} for peer in status.failing],
-    }
+__all__ = ["own_commands"]
 
 
 def own_commands(node: AdminNode) -> list[Command]:
@@ -36,7 +25,7 @@ def own_commands(node: AdminNode) -> list[Command]:
         }
 
     async def get_health(arguments: Arguments) -> EncodableJson:
-        return health_members(node.status_health())
+        return {**node.status_health().members()}
 
     async def get_firewall(arguments: Arguments) -> EncodableJson:
         status = node.status_firewall()
@@ -55,6 +44,35 @@ def own_commands(node: AdminNode) -> list[Command]:
             "rules": [{"name": name, "allowed": allowed} for name, allowed in status.rules],
         }
 
+    async def get_hosts(arguments: Arguments) -> EncodableJson:
+        text = arguments["key"]
+        status = node.status_names(read_public_key(text) if text else None)
+        if status is None:
+            return {"enabled": False}
+        return {
+            "enabled": True,
+            "domain": status.domain,
+            "key": status.key.hex(),
+            "address": str(Address.for_key(status.key)),
+            "pk_name": status.key_names[0],
+            "pk_name_base32": status.key_names[1],
+            "hosts": [
+                {
+                    "name": host.name,
+                    "address": host.address,
+                    "source": host.source,
+                    **({} if host.key is None else {"key": host.key.hex()}),
+                }
+                for host in status.hosts
+            ],
+            "rejected": [
+                {"key": each.key.hex(), "name": each.name, "reason": each.reason} for each in status.rejected
+            ],
+            "silent": [key.hex() for key in status.silent],
+            "listening": list(status.listening),
+            "queries": asdict(status.counters),
+        }
+
     return [
         subscribe_command(node),
         Command(
@@ -62,6 +80,13 @@ def own_commands(node: AdminNode) -> list[Command]:
             "Show what the packet filter has let in and denied",
             get_firewall,
             request_type="admin.GetFirewallRequest",
+        ),
+        Command(
+            "getHosts",
+            "Show the names of nodes that this node knows, and where they come from",
+            get_hosts,
+            ("key",),
+            request_type="admin.GetHostsRequest",
         ),
         Command(
             "getHealth",

@@ -16,7 +16,7 @@ from yggpy.questions import Question
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.inner import check_json, decode_keys
 
-__all__ = ["remote_commands"]
+__all__ = ["read_public_key", "remote_commands"]
 
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 _LATIN_PRINTABLE = (range(0x20, 0x7F), range(0xA1, 0xAD), range(0xAE, 0x100))
@@ -30,7 +30,7 @@ def remote_commands(node: AdminNode) -> list[Command]:
         if not text:
             raise CommandError("no remote public key supplied")
         try:
-            key = _public_key(text)
+            key = read_public_key(text)
         except _HexError as error:
             raise CommandError(f"failed to decode public key: {error}") from None
         try:
@@ -55,7 +55,7 @@ def remote_commands(node: AdminNode) -> list[Command]:
 
 def _debug_command(node: AdminNode, what: str, question: Question, shown: Callable[[bytes], EncodableJson]) -> Command:
     async def ask(arguments: Arguments) -> EncodableJson:
-        key = _public_key(arguments["key"])
+        key = read_public_key(arguments["key"])
         try:
             answer = await node.ask(key, question)
         except NoAnswerError:
@@ -85,7 +85,8 @@ class _HexError(CommandError):
     """Not hexadecimal; the text is Go's."""
 
 
-def _public_key(text: str) -> bytes:
+def read_public_key(text: str) -> bytes:
+    """Return the public key that ``text`` gives in hexadecimal digits. Raises ``CommandError`` in Go's words."""
     data = text.encode()
     for byte in data:
         if chr(byte) not in _HEX_DIGITS:

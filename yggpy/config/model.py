@@ -20,6 +20,7 @@ from yggpy.keys import PUBLIC_KEY_SIZE, PrivateKey
 from yggpy.version import BUILD_NAME, build_version
 
 if TYPE_CHECKING:
+    from yggpy.config.dns import DnsConfig
     from yggpy.config.firewall import FirewallConfig
     from yggpy.firewall import Ruleset
 
@@ -106,6 +107,8 @@ class Config:
     listen: list[str] = field(default_factory=list)
     admin_listen: str = DEFAULT_ADMIN_LISTEN
     """``unix://`` or ``tcp://`` URI or host:port; ``none`` or empty: no admin socket."""
+    http_listen: str = ""
+    """The same for the HTTP endpoint of the daemon (docs/metrics.md). Not a key of the Go node's."""
     multicast_interfaces: list[MulticastInterface] = field(default_factory=default_multicast_interfaces)
     allowed_public_keys: list[str] = field(default_factory=list)
     """Hex; read them by ``allowed_keys``."""
@@ -120,6 +123,8 @@ class Config:
     node_info: dict[str, Any] | None = None
     firewall: FirewallConfig | None = None
     """The packet filter at the TUN (docs/firewall.md); None: everybody may send everything to this machine."""
+    dns: DnsConfig | None = None
+    """Names of nodes and the DNS responder (docs/names.md); None: there are none."""
     null_keys: frozenset[str] = frozenset()
     """Go names of lists and maps that were given as ``null``. They mean the same as empty ones, but -normaliseconf
     shows them as they were."""
@@ -205,6 +210,8 @@ class Config:
             problems.attempt(lambda: _allowed_key(index, text))  # noqa: B023  called at once
         problems.attempt(self.public_node_info)
         problems.attempt(self.firewall_rules, "Firewall")
+        if self.dns is not None:
+            problems.attempt(self.dns.check, "DNS")
         for index, interface in enumerate(self.multicast_interfaces):
             problems.attempt(interface.pattern, f"MulticastInterfaces[{index}].Regex")
         problems.raise_any()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, repeat
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yggpy.config.files import decode_text
 from yggpy.config.firewall import read_firewall
@@ -26,6 +26,9 @@ from yggpy.config.pem import read_private_key
 from yggpy.config.problems import Problems
 from yggpy.errors import ConfigError
 from yggpy.keys import PrivateKey
+
+if TYPE_CHECKING:
+    from yggpy.config.dns import DnsConfig
 
 __all__ = ["CONFIG_KEYS", "CONFIG_SHAPE", "MAX_UNKNOWN_KEYS", "ConfigText", "parse_config"]
 
@@ -307,6 +310,12 @@ def _multicast_interface(key: str, value: HjsonValue, base: MulticastInterface) 
     return replace(base, **changes)
 
 
+def _dns(key: str, value: HjsonValue) -> DnsConfig:
+    from yggpy.config.dns import read_dns  # few have names
+
+    return read_dns(key, value)
+
+
 _KEYS: Mapping[str, _Apply] = MappingProxyType(
     {
         "PrivateKey": _apply_private_key,
@@ -315,6 +324,7 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
         "InterfacePeers": _apply_interface_peers,
         "Listen": _list("listen"),
         "AdminListen": _scalar("admin_listen", _string),
+        "HTTPListen": _scalar("http_listen", _string),
         "MulticastInterfaces": _apply_multicast_interfaces,
         "AllowedPublicKeys": _list("allowed_public_keys"),
         "GroupPassword": _scalar("group_password", _string),
@@ -325,6 +335,7 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
         "NodeInfoPrivacy": _scalar("node_info_privacy", _boolean),
         "NodeInfo": _apply_node_info,
         "Firewall": _scalar("firewall", read_firewall),
+        "DNS": _scalar("dns", _dns),
     }
 )
 CONFIG_KEYS = tuple(_KEYS)
@@ -334,11 +345,18 @@ _NAMES = {name.lower(): name for name in _KEYS}
 _LIST_OF_TEXT = Shape(elements=TEXT)
 CONFIG_SHAPE = Shape(
     members={
-        **dict.fromkeys(("privatekey", "privatekeypath", "adminlisten", "grouppassword", "ifname"), TEXT),
+        **dict.fromkeys(("privatekey", "privatekeypath", "adminlisten", "httplisten", "grouppassword", "ifname"), TEXT),
         **dict.fromkeys(("peers", "listen", "allowedpublickeys"), _LIST_OF_TEXT),
         "interfacepeers": Shape(elements=_LIST_OF_TEXT),
         "multicastinterfaces": Shape(elements=Shape(members={"regex": TEXT, "password": TEXT})),
         "nodeinfo": ANY,
+        "dns": Shape(
+            members={
+                "domain": TEXT,
+                **dict.fromkeys(("listen", "trustedkeys", "clients", "forward"), _LIST_OF_TEXT),
+                **dict.fromkeys(("hosts", "pins"), Shape(elements=TEXT)),
+            }
+        ),
     }
 )
 

@@ -57,6 +57,10 @@ Where yggdrasilctl and other tools reach this node: a unix:// or tcp://
 URI. Give the same to yggdrasilctl as -endpoint=URI. The default is a
 UNIX socket that only users with the right to it can open.
 "none" means no admin socket.""",
+    "HTTPListen": """\
+Where monitoring reaches this node by HTTP (/healthz, /readyz, /metrics);
+an addition of yggpy, which the Go node ignores. A unix:// or tcp:// URI
+or host:port; empty or "none": nowhere. See docs/metrics.md.""",
     "MulticastInterfaces": """\
 Which network interfaces to use for finding neighbours in the local
 network. For an interface, the first entry counts whose Regex (a regular
@@ -103,6 +107,12 @@ nothing. Everybody who asks gets to see it.""",
 Who in the network may send what to this machine; an addition of yggpy,
 which the Go node ignores. What this machine sends is answered; what
 else comes in must match a rule. See docs/firewall.md.""",
+    "DNS": """\
+Names of nodes, and a DNS responder that answers them; an addition of
+yggpy, which the Go node ignores. "Listen": [] gathers names without
+answering. A name counts if it stands in Hosts, or if a node announces it
+in its NodeInfo whose key is in TrustedKeys, or in Pins with that name.
+See docs/names.md.""",
 }
 
 
@@ -131,6 +141,8 @@ def _tree(config: Config) -> dict[str, Any]:
     tree["Listen"] = unless_null("Listen", config.listen)
     if config.admin_listen:
         tree["AdminListen"] = config.admin_listen
+    if config.http_listen:
+        tree["HTTPListen"] = config.http_listen
     tree["MulticastInterfaces"] = unless_null(
         "MulticastInterfaces", [_multicast_tree(interface) for interface in config.multicast_interfaces]
     )
@@ -146,6 +158,10 @@ def _tree(config: Config) -> dict[str, Any]:
     tree["NodeInfo"] = _checked(config.node_info)
     if config.firewall is not None:
         tree["Firewall"] = firewall_tree(config.firewall)
+    if config.dns is not None:
+        from yggpy.config.dns import dns_tree  # few have names
+
+        tree["DNS"] = dns_tree(config.dns)
     return tree
 
 

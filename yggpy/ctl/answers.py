@@ -314,6 +314,43 @@ def _firewall(answer: Answer) -> Table:
     return Table((), [("Firewall enabled:", "true"), *counters, *rules])
 
 
+@renders("getHealth")
+def _health(answer: Answer) -> Table:
+    status = Entry(answer.value())
+    return Table(
+        (),
+        [
+            ("Ready:", str(status.flag("ready")).lower()),
+            ("Reason:", status.text("reason")),
+            ("Peers up:", f"{status.whole('up')} of {status.whole('peers')}"),
+            ("Configured peers up:", f"{status.whole('configured_up')} of {status.whole('configured')}"),
+            ("Parent:", status.text("parent") or "-"),
+            *(("Failing peer:", f"{peer.text('remote')} {peer.text('error')}") for peer in status.entries("failing")),
+        ],
+    )
+
+
+@renders("getHosts")
+def _hosts(answer: Answer) -> Table:
+    status = Entry(answer.value())
+    if not status.flag("enabled"):
+        return Table((), [("Names enabled:", "false")])
+    return Table(
+        ("Name", "IP Address", "Source", "Public Key"),
+        [
+            *(
+                (host.text("name"), host.text("address"), host.text("source"), host.text("key") or "-")
+                for host in status.entries("hosts")
+            ),
+            (status.text("pk_name"), status.text("address"), "key", status.text("key")),
+            *(
+                (each.text("name"), "-", f"rejected: {each.text('reason')}", each.text("key"))
+                for each in status.entries("rejected")
+            ),
+        ],
+    )
+
+
 @renders("getTransit")
 def _transit(answer: Answer) -> Table:
     status = Entry(answer.value())

@@ -91,6 +91,12 @@ def _watch(invocation: Invocation) -> int:
     return watch(invocation)
 
 
+def _hosts(invocation: Invocation) -> int:
+    from yggpy.ctl.hosts import hosts
+
+    return hosts(invocation)
+
+
 def _subscribe(invocation: Invocation) -> int:
     from yggpy.ctl.subscribe import subscribe
 
@@ -99,6 +105,12 @@ def _subscribe(invocation: Invocation) -> int:
 
 LOCAL_COMMANDS = (
     LocalCommand("health", "exit code 0 if the node has a peer and a place in the tree, or needs none", _health),
+    LocalCommand(
+        "hosts",
+        "names that the node knows, as lines for /etc/hosts (names=full|short|both, default full);\n"
+        "    \tformat=add-host: as flags for docker run",
+        _hosts,
+    ),
     LocalCommand("subscribe", "print what happens in the node until Ctrl-C, by line (events=GROUP,...)", _subscribe),
     LocalCommand(
         "watch", "show peers, rates, tree, sessions and events until Ctrl-C (interval=SECONDS, count=TIMES)", _watch
