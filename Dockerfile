@@ -24,8 +24,9 @@ RUN python3 -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb")
 # Then the engine in C, with a package of nothing around it: the build that follows finds it made.
 COPY README.md LICENSE ./
 COPY native native
+COPY yggpy/version.py yggpy/version.py
 ENV YGGPY_NATIVE=require PATH=/build/bin:$PATH
-RUN mkdir yggpy && touch yggpy/__init__.py \
+RUN touch yggpy/__init__.py \
  && pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --config-settings=build-dir=/src/build -w /nothing .
 COPY yggpy yggpy
 RUN pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --config-settings=build-dir=/src/build -w /wheel . \
@@ -51,7 +52,7 @@ ENV PATH=/opt/yggpy/bin:$PATH \
     YGG_USER=yggpy
 # Loads all that a node loads: it must be there, and a Python whose own library comes uncompiled starts quicker after this.
 RUN python3 -c 'import yggpy.admin.server, yggpy.admin.upkeep, yggpy.cli.daemon, yggpy.cli.statedir, yggpy.ctl.main, \
-yggpy.datapath.native, yggpy.multicast.service' && yggpy-node -genconf >/dev/null
+yggpy.ctl.health, yggpy.datapath.native, yggpy.monitoring.endpoint, yggpy.multicast.service' && yggpy-node -genconf >/dev/null
 HEALTHCHECK --interval=30s --timeout=10s --start-period=15s CMD ["yggpy-ctl", "health"]
 ENTRYPOINT ["yggpy-node"]
 CMD ["-autoconf"]

@@ -30,6 +30,9 @@ MOST_FAILURES = 5
 """Failed tests that get a second chance; more of them are no accident."""
 MESSAGE_LINES = 30
 """Last lines of a first failure that are shown again."""
+HANG_SECONDS = 480
+"""A test that takes longer hangs (not with ``--soak``): its process is ended, with the stacks of all threads in the
+output. With ``-n`` another process takes its place, and the rest of the tests goes on."""
 KEPT_OPTIONS = ("--soak",)
 """Arguments of the first run that the second one needs to find its tests; all others say which tests run, or how."""
 
@@ -149,6 +152,9 @@ def deserve_one(code: int, notes: Notes) -> bool:
 def main(arguments: Sequence[str]) -> int:
     """Run pytest with ``arguments`` and then, if that is due, its failed tests alone; return the exit code."""
     pytest_command = [sys.executable, "-m", "pytest", "-p", "tests.second_chance"]
+    if "--soak" not in arguments:
+        hanging = {"faulthandler_timeout": HANG_SECONDS, "faulthandler_exit_on_timeout": "true"}
+        pytest_command += [f"--override-ini={name}={value}" for name, value in hanging.items()]
     with tempfile.TemporaryDirectory(prefix="yggpy-tests-") as folder:
         path = Path(folder, "first-run.json")
         code = subprocess.call([*pytest_command, f"--note-failures={path}", *arguments])

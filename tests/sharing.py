@@ -1,10 +1,11 @@
 """Who runs what when several processes share the tests (``-n``).
 
-Tests are of four kinds, each with a queue of its own. Those that *measure* compare times with Go's: they run one after
-the other on one process. *Container* tests do too, since they share an engine and images that take long to build.
-*Busy* tests (unit, fuzz, sim) keep a processor busy all the time: one process begins with them, so that they leave the
-other processor to those who measure. The rest of the interop tests mostly *wait*; any number of processes runs them
-side by side. Each process turns to the queues in an order of its own, so that nobody is idle before all are empty.
+Tests are of four kinds, each with a queue of its own. Those that *measure* compare times with Go's, or need most of the
+machine: they run one after the other on one process. *Container* tests do too, since they share an engine and images
+that take long to build. *Busy* tests (unit, fuzz, sim) keep a processor busy all the time: one process begins with
+them, so that they leave the other processor to those who measure. The rest of the interop tests mostly *wait*; any
+number of processes runs them side by side. Each process turns to the queues in an order of its own, so that nobody is
+idle before all are empty.
 """
 
 from __future__ import annotations
@@ -81,9 +82,14 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]
         self._places[node] = next(place for place in range(len(taken) + 1) if place not in taken)
 
     def remove_node(self, node: WorkerController) -> str | None:
-        """Forget a process that ended."""
+        """Forget a process that ended; return the test that it died of, which is not tried again by another one."""
         self._places.pop(node, None)
-        crashed: str | None = super().remove_node(node)
+        units = self.assigned_work[node].values()
+        crashed: str | None = next((name for unit in units for name, ended in unit.items() if not ended), None)
+        for unit in units:
+            if crashed in unit:
+                unit[crashed] = True
+        super().remove_node(node)
         return crashed
 
     def schedule(self) -> None:
@@ -110,9 +116,14 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]
     def _assign_work_unit(self, node: WorkerController) -> None:
         unit = self._next_unit(self._places[node])
         self.workqueue.move_to_end(unit, last=False)
+        if unit == MEASURES:
+            # Backwards: those in containers find the images that another process has made by then, and the builds for
+            # the sanitizers fall together with those of the busy tests, when nothing is measured yet.
+            self.workqueue[unit] = dict(reversed(self.workqueue[unit].items()))
         super()._assign_work_unit(node)
 
     def _reschedule(self, node: WorkerController) -> None:
-        if self.workqueue and self._pending_of(self.assigned_work[node]) >= AHEAD:
-            return
-        super()._reschedule(node)
+        if not self.workqueue or node.shutting_down:
+            super()._reschedule(node)  # it finishes what it has
+        while self.workqueue and not node.shutting_down and self._pending_of(self.assigned_work[node]) < AHEAD:
+            self._assign_work_unit(node)

@@ -97,7 +97,7 @@ class Core:
         self.sessions = SessionManager(private_key, group_password, last_activity=self.datapath.session_last_activity)
         self.keystore = KeyStore(self.public_key, last_used=self.datapath.address_last_used)
         self.introspection = Introspection(self.router, node_info)
-        self._watch = CoreWatch(self.public_key, publish)
+        self.watch = CoreWatch(self.public_key, publish)
         self._next_link_id = 1
         self._on_link_end: dict[int, Callable[[LinkEnd], None]] = {}
         self._pumping = False
@@ -130,7 +130,7 @@ class Core:
             self.sessions.tick(now)
             self.keystore.tick(now)
             self._pump()
-            self._watch.tree_is(self.router.parent, self.router.root)
+            self.watch.tree_is(self.router.parent, self.router.root)
         finally:  # a defect in one tick must not be the end of all
             self._schedule_tick()
 
@@ -317,12 +317,12 @@ class Core:
                     datapath.set_fib(self.router.fib)
                 case PathInstalled(key, path, kept):
                     datapath.set_path(key, path)
-                    self._watch.path_installed(key, path)
+                    self.watch.path_installed(key, path)
                     if kept is not None:
                         datapath.send_payload(key, kept)
                 case PathRemoved(key):
                     datapath.remove_path(key)
-                    self._watch.path_removed(key)
+                    self.watch.path_removed(key)
                 case PathNotified(key):
                     self.keystore.key_known(key, self._scheduler.now())
                 case LookupSeen(key, path):
@@ -338,10 +338,10 @@ class Core:
                     datapath.send_payload(dest, payload)
                 case InstallKeys(remote, keys):
                     datapath.set_session(remote, keys)
-                    self._watch.session_installed(remote)
+                    self.watch.session_installed(remote)
                 case RemoveKeys(remote):
                     datapath.remove_session(remote)
-                    self._watch.session_removed(remote)
+                    self.watch.session_removed(remote)
                 case SendMessage(dest, message):
                     datapath.send_message(dest, message)
         return bool(effects)

@@ -14,7 +14,7 @@ from yggpy.address import Address
 from yggpy.clock import Scheduler
 from yggpy.config import Config
 from yggpy.core import Core
-from yggpy.datapath.base import LinkCounters
+from yggpy.datapath.base import LinkCounters, PlaneCounters
 from yggpy.errors import YggpyError
 from yggpy.firewall.flows import MAX_FLOWS
 from yggpy.health import PeerFacts, judge
@@ -36,6 +36,7 @@ from yggpy.status import (
     SessionStatus,
     TransitStatus,
     TreeEntry,
+    TreeStatus,
     TunStatus,
 )
 from yggpy.tun import TunDevice
@@ -150,8 +151,11 @@ class Inspectable(ABC):
     def _peer_status(self, link: LinkStatus, now: float) -> PeerStatus:
         router = self.core.router
         error_age = 0.0 if link.last_error_at is None else now - link.last_error_at
+        kind = _kind(link)
         if not link.up or link.key is None or link.link_id is None:
-            return PeerStatus(link.uri, False, link.inbound, last_error=link.last_error, last_error_age=error_age)
+            return PeerStatus(
+                link.uri, False, link.inbound, last_error=link.last_error, last_error_age=error_age, kind=kind
+            )
         counters = self.core.datapath.link_counters(link.link_id)
         rates = self._rates.of(link.link_id)
         return PeerStatus(
@@ -171,6 +175,10 @@ class Inspectable(ABC):
             latency=router.link_latency(link.link_id) or 0.0,
             last_error=link.last_error,
             last_error_age=error_age,
+            kind=kind,
+            link_id=link.link_id,
+            queued_bytes=counters.queued_bytes,
+            dropped_packets=counters.dropped_packets,
         )
 
     def status_tree(self) -> list[TreeEntry]:
@@ -191,6 +199,29 @@ class Inspectable(ABC):
                 SessionStatus(key, str(Address.for_key(key)), counters.bytes_received, counters.bytes_sent, now - since)
             )
         return sorted(statuses, key=lambda status: status.key)
+
+    def status_place(self) -> TreeStatus:
+        """Where in the tree this node is, and how much it knows of others."""
+        core = self.core
+        router = core.router
+        return TreeStatus(
+            depth=len(router.own_coords()),
+            is_root=router.root == core.public_key,
+            nodes=router.routing_entries,
+            parent_changes=core.watch.parent_changes,
+            root_changes=core.watch.root_changes,
+            paths=router.path_count,
+            sessions=len(core.sessions.sessions()),
+        )
+
+    @property
+    def datapath_name(self) -> str:
+        """Which data plane runs: ``native`` or ``pure``."""
+        return self.core.datapath.name
+
+    def status_counters(self) -> PlaneCounters:
+        """What the data plane has counted, over all links and sessions."""
+        return self.core.datapath.counters()
 
     def status_tun(self) -> TunStatus:
         """``getTUN``."""
@@ -266,3 +297,9 @@ class Inspectable(ABC):
 def _peer_facts(link: LinkStatus) -> PeerFacts:
     error = "" if link.last_error is None else without_secrets(explain(link.last_error))
     return PeerFacts(without_secrets(link.uri), link.up, link.kind is LinkKind.PERSISTENT, error)
+
+
+def _kind(link: LinkStatus) -> str:
+    if link.local:
+        return "multicast"
+    return "incoming" if link.inbound else "configured" if link.kind is LinkKind.PERSISTENT else "multicast"

@@ -201,6 +201,8 @@ class Node(Inspectable):
         self._check_open()
         if self.config.uses_tun:
             self._open_tun()
+        else:
+            self._log.debug("Not starting TUN as ifname is none or dummy")
 
     async def apply_dns(self) -> list[str]:
         """Know names and answer questions about them as the ``DNS`` section says now; without one, do not.

@@ -12,6 +12,7 @@ is touched, so a configuration with a mistake changes nothing at all. What chang
 * ``Firewall``: its rules; flows that it knows go on.
 * ``DNS``: names and who may announce them; the responder's sockets stay open where both configurations have them.
 * ``NodeInfo``, ``NodeInfoPrivacy``, ``LogLookups``.
+* ``HTTPListen``: the daemon follows, not the node.
 
 All other keys need a restart, and are named in a warning.
 """
@@ -46,6 +47,7 @@ _FOLLOWED = frozenset(
         "node_info_privacy",
         "log_lookups",
         "firewall",
+        "http_listen",  # by the daemon, whose it is
         "dns",
     )
 )
@@ -248,5 +250,5 @@ def _change_peers(links: LinkManager, changes: Changes, done: list[str]) -> None
 
 
 def _shown(uri: str, interface: str = "") -> str:
-    """Return ``uri`` without its query, which may hold a password."""
-    return f"{LinkUri.parse(uri)}{f' via {interface}' if interface else ''}"
+    """Return ``uri`` without its query, which may hold a password, and without a proxy's user and password."""
+    return f"{without_secrets(str(LinkUri.parse(uri)))}{f' via {interface}' if interface else ''}"

@@ -23,6 +23,7 @@ __all__ = [
     "SessionStatus",
     "TransitStatus",
     "TreeEntry",
+    "TreeStatus",
     "TunStatus",
 ]
 
@@ -62,6 +63,12 @@ class PeerStatus:
     """Last SigReq/SigRes round trip; 0 when unknown."""
     last_error: str | None = None
     last_error_age: float = 0.0
+    kind: str = "configured"
+    """Who wants the link: ``configured`` (or added by hand), ``multicast``, or ``incoming``."""
+    link_id: int | None = None
+    """What tells this link from all others that the node has had; None while it is down."""
+    queued_bytes: int = 0
+    dropped_packets: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,22 @@ class TreeEntry:
     address: str
     parent: bytes
     sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeStatus:
+    """This node's place in the tree, and how much it knows of others."""
+
+    depth: int
+    """Nodes between this one and the root, the root included; 0: it is the root itself."""
+    is_root: bool
+    nodes: int
+    """Whose place is known, this one included."""
+    parent_changes: int
+    """Since the start."""
+    root_changes: int
+    paths: int
+    sessions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +196,19 @@ class HealthStatus:
     """Its address; empty without one."""
     failing: tuple[FailingPeer, ...]
     """The first few configured peers that are not up."""
+
+    def members(self) -> dict[str, bool | int | str | list[dict[str, str]]]:
+        """Return what ``getHealth`` and ``/readyz`` answer."""
+        return {
+            "ready": self.ready,
+            "reason": self.reason,
+            "peers": self.peers,
+            "up": self.up,
+            "configured": self.configured,
+            "configured_up": self.configured_up,
+            "parent": self.parent,
+            "failing": [{"remote": peer.uri, "error": peer.error} for peer in self.failing],
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,7 @@ void plane_send_waiting(struct plane *plane)
 
 void plane_forget_waiting(struct plane *plane)
 {
+    plane->counters.tun_dropped += plane->fair.dropped;
     fair_clear(&plane->fair);
     plane_free_spares(plane);
     plane->egress_at = 0;

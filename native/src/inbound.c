@@ -13,6 +13,8 @@ static void forward(struct plane *plane, struct fib_hop hop, uint8_t *payload, u
     struct link *link = plane_link(plane, hop.link_id);
     if (!link)
         return;
+    plane->counters.transit_packets++;
+    plane->counters.transit_bytes += (size_t)(end - payload);
     uint8_t encoded[MAX_UVARINT_SIZE];
     size_t mark_size = uvarint_put(encoded, hop.distance);
     uint8_t *new_mark = body - mark_size;
@@ -132,6 +134,7 @@ static void ask_about(struct plane *plane, enum event_type type, const uint8_t *
 static void deliver_opened(struct plane *plane, struct remote *remote, struct session_opened opened)
 {
     remote->bytes_received += opened.size;
+    plane->counters.session_received += opened.size;
     remote->last_session_use = plane->now;
     if (opened.which != SESSION_CURRENT)
         ask_to_ratchet(plane, remote, &opened);

@@ -164,7 +164,7 @@ bool link_send_queued(struct link *link, const uint8_t *frame, size_t size, size
         return true;
     if (!link->queue.count && has_room(link)) {
         emit(link, FRAME_TRAFFIC, frame, size, now);
-        if (stream_buffered(&link->stream) >= FLUSH_THRESHOLD)
+        if (!has_room(link))
             stream_flush(&link->stream);
         return true;
     }

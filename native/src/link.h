@@ -27,8 +27,7 @@
 #define STALL_GRACE 0.5     /* a timer as late as this means that this process, not the peer, stood still */
 
 enum {
-    FLUSH_THRESHOLD = 1 << 16,    /* bytes of one batch that are worth a system call before the batch ends */
-    WRITE_AHEAD_LIMIT = 1 << 17,  /* bytes that may wait for the kernel before frames go to the packet queue */
+    WRITE_AHEAD_LIMIT = 1 << 18,  /* bytes that may wait for the kernel before frames go to the packet queue; one batch */
     MAX_DIRECT_BACKLOG = 1 << 20, /* unsent bytes at which a peer that does not read is cut off */
     MAX_LINK_EVENTS = 1 << 18,    /* bytes that may wait for the control plane before the link is read no further */
     QUIET_ALLOWANCE = 1 << 13,    /* bytes of quiet flows that pass a link which has enough to do */

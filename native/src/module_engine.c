@@ -300,6 +300,32 @@ static PyObject *engine_py_link_counters(PyObject *object, PyObject *argument)
     return Py_BuildValue("(KKKK)", numbers[0], numbers[1], numbers[2], numbers[3]);
 }
 
+static PyObject *engine_py_counters(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    struct engine *engine = engine_enter(object);
+    if (!engine)
+        return NULL;
+    const struct plane *plane = engine->plane;
+    struct plane_counters all = plane->counters;
+    unsigned long long queued = 0, tun_queued = plane->fair.bytes, tun_packets = plane->fair.count;
+    unsigned long long questions_dropped = plane->events.dropped;
+    const struct link *link;
+    for (size_t place = 0; (link = table_next(&plane->links, &place));) {
+        all.received += link->received;
+        all.sent += link->sent;
+        all.dropped += link->queue.dropped;
+        queued += link->queue.size;
+    }
+    all.tun_dropped += plane->fair.dropped;
+    engine_unlock(engine);
+    return Py_BuildValue("(KKKKKKKKKKKK)", (unsigned long long)all.received, (unsigned long long)all.sent,
+                         (unsigned long long)all.dropped, queued, (unsigned long long)all.transit_packets,
+                         (unsigned long long)all.transit_bytes, (unsigned long long)all.session_received,
+                         (unsigned long long)all.session_sent, tun_queued, tun_packets,
+                         (unsigned long long)all.tun_dropped, questions_dropped);
+}
+
 /* -- the TUN -- */
 
 static PyObject *engine_py_attach_tun(PyObject *object, PyObject *args)
@@ -363,6 +389,7 @@ static PyMethodDef engine_methods[] = {
     {"send_direct", engine_py_send_direct, METH_VARARGS, "Write a frame that overtakes the queue."},
     {"send_queued", engine_py_send_queued, METH_VARARGS, "Write a frame in turn."},
     {"link_counters", engine_py_link_counters, METH_O, "Bytes received, sent, queued, and packets dropped."},
+    {"counters", engine_py_counters, METH_NOARGS, "What has been counted and what waits, over all links and sessions."},
     {"attach_tun", engine_py_attach_tun, METH_VARARGS, "Use a TUN; return (vnet header, TCP offload, UDP offload)."},
     {"set_firewall", engine_py_set_firewall, METH_VARARGS, "Filter with (packed rules, count of numbers), or (None, 0)."},
     {"firewall_counters", engine_py_firewall_counters, METH_NOARGS, "What the filter has counted, or None."},

@@ -92,6 +92,7 @@ static size_t seal_and_send(struct plane *plane, struct remote *remote, uint8_t 
     }
     session_seal(session, plane->box, message, size);
     remote->bytes_sent += size;
+    plane->counters.session_sent += size;
     remote->last_session_use = plane->now;
     if (remote->has_path) {
         send_along_path(plane, remote, message - head, head + size);

@@ -139,6 +139,9 @@ void plane_free(struct plane *plane)
 static void bury(struct plane *plane, struct link *link)
 {
     table_remove(&plane->links, &link->id);
+    plane->counters.received += link->received;
+    plane->counters.sent += link->sent;
+    plane->counters.dropped += link->queue.dropped;
     link->closed = true;
     plane->watch_link(plane->watcher, link);
     link->next_dead = plane->dead;

@@ -45,6 +45,14 @@ enum {
 #define EGRESS_RETRY 0.0005  /* seconds after which packets that no link would take are offered again, at the latest */
 #define TELL_AGAIN 0.1       /* seconds after which a question about one remote is asked again */
 
+/* Since the plane was made. Of links and sessions, what the ended ones had counted is in here, too. */
+struct plane_counters {
+    uint64_t received, sent, dropped;         /* bytes of links, packets of their queues; ended links only */
+    uint64_t transit_packets, transit_bytes;  /* passed on for others */
+    uint64_t session_received, session_sent;  /* bytes of messages */
+    uint64_t tun_dropped;                     /* by fair queues of TUNs that are gone */
+};
+
 struct plane {
     uint8_t own_key[KEY_SIZE];
     uint8_t own_address[ADDRESS_SIZE];
@@ -66,6 +74,7 @@ struct plane {
     struct fair_packet *spare; /* large packets' memory to be used again, the last one first */
     size_t spares;
     struct firewall *firewall; /* NULL: everybody may send everything to this machine */
+    struct plane_counters counters;
     uint64_t tun_serial;    /* counts TUNs, so that late news of one is not taken for news of the next */
     uint64_t generations;   /* counts installed session keys, over all remotes */
     size_t unopened;        /* packets that did not open, since events were taken */

@@ -4,6 +4,10 @@
  * the one in Python (tests/unit/test_firewall.py). test_firewall [rounds [seed]]
  */
 #include "firewall.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "mesh.h"
 #include "offload.h"
 
@@ -152,6 +156,56 @@ static void test_in_the_plane(void)
     close_line();
 }
 
+/*
+ * What the TUN brings as a super-packet makes its flow: before it is cut, also while nobody knows the way, and once for
+ * all its segments. Nothing else has told the filter of it, so without that hook the answer would be denied.
+ */
+static void test_a_super_packet_makes_a_flow(bool known)
+{
+    enum { SEGMENTS = 3, SEGMENT = 500, SIZE = IPV6_HEADER_SIZE + UDP_HEADER_SIZE + SEGMENTS * SEGMENT };
+    struct {
+        struct virtio_net_hdr header;
+        uint8_t packet[SIZE];
+    } read = {.header = {.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+                         .gso_type = VIRTIO_NET_HDR_GSO_UDP_L4,
+                         .hdr_len = IPV6_HEADER_SIZE + UDP_HEADER_SIZE,
+                         .gso_size = SEGMENT,
+                         .csum_start = IPV6_HEADER_SIZE,
+                         .csum_offset = 6}};
+    open_line();
+    if (known)
+        know(&a, &c);
+    know(&c, &a);
+    a.plane->firewall = firewall_new(rules, 0, 0);
+    CHECK(a.plane->firewall);
+    int ends[2];
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends) == 0);
+    CHECK(tun_attach(&a.plane->tun, ends[0], 1400));
+    a.plane->tun.vnet = true; /* a socket is no device that could be asked for it */
+    make_packet(read.packet, a.address, c.address, SIZE - IPV6_HEADER_SIZE);
+    read.packet[IPV6_NEXT_HEADER] = PROTOCOL_UDP;
+    put16(read.packet + IPV6_HEADER_SIZE, 4000);
+    put16(read.packet + IPV6_HEADER_SIZE + 2, 53);
+    put16(read.packet + IPV6_HEADER_SIZE + 4, SIZE - IPV6_HEADER_SIZE);
+    CHECK(send(ends[1], &read, sizeof read, 0) == (ssize_t)sizeof read);
+    plane_read_tun(a.plane);
+    plane_settle(a.plane);
+    tun_detach(&a.plane->tun); /* what comes in is told of, then */
+    a.plane->tun.mtu = DEFAULT_MTU;
+    carry();
+    CHECK(received(&c) == (known ? SEGMENTS : 0));
+    CHECK(firewall_flow_count(a.plane->firewall, a.plane->now) == 1);
+    received(&a); /* the question for the address, which is answered now */
+    know(&a, &c);
+    send_udp(&c, &a, 53, 4000);
+    send_udp(&c, &a, 54, 4000);
+    CHECK(received(&a) == 1);
+    CHECK(a.plane->firewall->counters.established == 1 && a.plane->firewall->counters.denied == 1);
+    close(ends[0]);
+    close(ends[1]);
+    close_line();
+}
+
 int main(int argc, char **argv)
 {
     size_t rounds = argc > 1 ? strtoul(argv[1], NULL, 0) : ROUNDS;
@@ -161,5 +215,7 @@ int main(int argc, char **argv)
     test_any_bytes(rounds);
     test_full_table();
     test_in_the_plane();
+    test_a_super_packet_makes_a_flow(true);
+    test_a_super_packet_makes_a_flow(false);
     return 0;
 }

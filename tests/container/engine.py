@@ -29,6 +29,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 CACHE = PROJECT / ".cache" / "container"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
+BRIDGE_ADDRESS = "10.198.0.1/24"
 COMMAND_TIMEOUT = 120.0
 """Seconds that a command of ``docker`` may take unless told otherwise."""
 
@@ -48,6 +49,7 @@ def obstacle() -> str | None:
     for program, package in (
         ("docker", "docker.io docker-cli"),
         ("nsenter", "util-linux"),
+        ("ip", "iproute2"),
         ("ping", "iputils-ping"),
         ("debootstrap", "debootstrap"),
     ):
@@ -65,6 +67,7 @@ class Engine:
         digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
         self._run = Path(f"/run/yggpy-docker-{digest}")  # short: socket paths have 107 bytes
         self._pid_file = self._run / "docker.pid"
+        self._bridge = f"yggpy-{digest}"
         self._own = own
         self._users: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,7 +112,8 @@ class Engine:
     def start(self) -> None:
         """Start our own daemon if it does not run, and use it. Raises :class:`DockerError`.
 
-        Beside another daemon it has no default bridge, since that is called docker0 for all of them.
+        Beside another daemon it keeps off what that one calls its own: the bridge docker0 (with ``--bridge none`` it
+        would remove that) and the chains of the packet filter. Containers have no network there, or the host's.
         """
         if shutil.which("dockerd") is None:
             raise DockerError("no Docker daemon answers, and there is no program dockerd: apt-get install docker.io")
@@ -127,7 +131,9 @@ class Engine:
         command = ["dockerd", "--data-root", self.folder / "docker", "--exec-root", self._run / "exec"]
         command += ["--pidfile", self._pid_file, "--host", socket]
         if _other_daemon_runs():
-            command += ["--bridge", "none"]
+            self._ip("link", "add", self._bridge, "type", "bridge", check=False)  # a killed run may have left it
+            self._ip("address", "replace", BRIDGE_ADDRESS, "dev", self._bridge)
+            command += ["--bridge", self._bridge, "--iptables=false", "--ip6tables=false"]
         self._pid_file.unlink(missing_ok=True)
         with open(self.folder / "dockerd.log", "wb") as log:
             process = subprocess.Popen(
@@ -168,7 +174,13 @@ class Engine:
             if time.monotonic() > limit:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
+        self._ip("link", "delete", self._bridge, check=False)
         shutil.rmtree(self._run, ignore_errors=True)
+
+    def _ip(self, *arguments: str, check: bool = True) -> None:
+        done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30, check=False)
+        if check and done.returncode != 0:
+            raise DockerError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 
     @contextlib.contextmanager
     def _lock(self, name: str) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.container.images import Images
 
 @pytest.mark.usefixtures("engine")
 def test_a_daemon_of_our_own(tmp_path: Path, images: Images) -> None:
+    before = _shared_network()
     first, second = Engine(tmp_path, own=True), Engine(tmp_path, own=True)
     with first:
         pid = first.pid
@@ -27,3 +29,10 @@ def test_a_daemon_of_our_own(tmp_path: Path, images: Images) -> None:
             first.docker("run", "--rm", "--network", "none", images.base, "true")
     assert not Path(f"/proc/{pid}").exists()
     assert not first.answers()
+    assert _shared_network() == before, "the other daemon has lost something"
+
+
+def _shared_network() -> list[str]:
+    """Return what two daemons could take from each other: bridges, and the chains of the packet filter."""
+    commands = ("ip -brief address show docker0", "iptables -S DOCKER", "iptables -t nat -S PREROUTING")
+    return [subprocess.run(line.split(), capture_output=True, text=True, check=False).stdout for line in commands]

@@ -218,6 +218,17 @@ def test_a_read_only_container(docker: ContainerLab) -> None:
     assert node.exit_code == 0
 
 
+def test_the_fewest_capabilities(docker: ContainerLab) -> None:
+    # As contrib/kubernetes gives them.
+    added = [f"--cap-add={name}" for name in ("CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID")]
+    state = ("--volume", f"{docker.volume('state')}:{STATE}")
+    options = ("--cap-drop=ALL", *added, "--security-opt=no-new-privileges", *state)
+    node = docker.node("node", docker.network("net"), options=options)
+    node.wait_ready()
+    assert "Running as user 10001" in node.logs()
+    assert node.ctl("getSelf")["address"] == node.address
+
+
 # ---- the mesh ----
 
 

@@ -15,6 +15,8 @@ from yggpy.ctl.answers import render
 from yggpy.ctl.client import AdminConnection, Answer
 from yggpy.ctl.endpoint import Endpoint
 from yggpy.ctl.errors import CtlError
+from yggpy.ctl.subscribe import event_line, event_object
+from yggpy.ctl.subscribe import one_line as same_on_one_line
 from yggpy.ctl.tables import Table, render_table
 
 COMMANDS = (
@@ -93,6 +95,39 @@ def test_any_response_is_shown_or_refused(command: str, response: Any, borders: 
         assert not any(unicodedata.category(character) == "Cc" for character in text.replace("\n", ""))
         lines = len(shown.rows) + bool(shown.titles) + borders * (2 + bool(shown.titles and shown.rows))
         assert text.count("\n") == lines
+
+
+members_of_events = st.sampled_from(("event", "time", "uri", "key", "address", "inbound", "path", "delay", "\x1b[2J"))
+
+
+@given(st.lists(st.dictionaries(members_of_events, values), max_size=5), st.binary(max_size=30), st.data())
+def test_a_stream_is_lines_or_an_error_wherever_it_is_cut(
+    events: list[dict[str, Any]], rest: bytes, data: st.DataObject
+) -> None:
+    """Whatever is good comes through, each event on a line of its own, and then there is an end or one error."""
+    text = b'{"status":"success"}' + b"\n".join(json.dumps(event).encode() for event in events) + rest
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))
+    ours, theirs = socket.socketpair()
+    shown = []
+    with theirs, _Connected(ours) as connection:
+        for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+            theirs.sendall(text[start:end])
+        theirs.shutdown(socket.SHUT_WR)
+        try:
+            assert connection.stream("x").ok
+            while (found := connection.read_values()) is not None:
+                for value in found:
+                    shown.append((event_line(event_object(value)), same_on_one_line(value)))
+        except CtlError as error:
+            one_line(error)
+        else:
+            assert len(shown) >= len(events)
+    for line, spelt in shown:
+        assert line and "\n" not in line + spelt
+        assert not any(unicodedata.category(character) == "Cc" for character in line)
+    valid = [not any(word in json.dumps(event) for word in ("NaN", "Infinity")) for event in events]
+    good = valid.index(False) if False in valid else len(events)
+    assert [json.loads(spelt) for _, spelt in shown[:good]] == events[:good]
 
 
 def test_the_strategies_reach_the_tables() -> None:

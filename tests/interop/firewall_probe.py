@@ -11,6 +11,7 @@ import selectors
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 _KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
@@ -41,19 +42,21 @@ def serve(kind: str, seconds: float, ports: list[int]) -> None:
 
 
 def ask(kind: str, address: str, seconds: float, ports: list[int]) -> None:
-    """Print the ports that answer within that time each."""
-    answered = []
-    for port in ports:
+    """Print the ports that answer within that time; all are asked at once."""
+
+    def answers(port: int) -> bool:
         with socket.socket(socket.AF_INET6, _KINDS[kind]) as sock:
             sock.settimeout(seconds)
             try:
                 sock.connect((address, port))
                 if kind == "udp":
                     sock.send(b"hello")
-                if sock.recv(2) == b"ok":
-                    answered.append(port)
+                return sock.recv(2) == b"ok"
             except OSError:
-                pass
+                return False
+
+    with ThreadPoolExecutor(len(ports)) as pool:
+        answered = [port for port, answer in zip(ports, pool.map(answers, ports), strict=True) if answer]
     print(json.dumps(answered), flush=True)
 
 

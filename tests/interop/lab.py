@@ -229,12 +229,17 @@ class Lab:
         return node
 
     def start(self, nodes: Iterable[MeshNode] | None = None) -> None:
-        """Start these nodes (default: all that do not run), all at once, and wait until each is ready."""
+        """Start these nodes (default: all that do not run), all at once, and wait until each is ready.
+
+        Who dialled another before that one was there dials again.
+        """
         chosen = [node for node in self.nodes if not node.running] if nodes is None else list(nodes)
         for node in chosen:
             node.start()
         for node in chosen:
             node.wait_ready()
+        for node in chosen:
+            node.dial_again()
 
     def tails(self, lines: int = 40) -> str:
         """Return the last lines of every node's log, for the report of a failed test."""

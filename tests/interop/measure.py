@@ -6,6 +6,7 @@ All of it is ordinary traffic over the mesh addresses, made by ``ping`` and by `
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -103,12 +104,17 @@ class Transfer:
         return self.size * 8 / self.seconds / 1e6
 
 
-def ping(source: Reachable, dest: Reachable, *, count: int = 10, interval: float = 0.1, size: int = 56) -> PingResult:
-    """Ping ``dest`` and count the answers; ``size`` is that of the ICMPv6 payload in bytes."""
-    limit = count * interval + 10
-    process = source.space.popen(
-        ["ping", "-6", "-n", "-c", str(count), "-i", str(interval), "-W", "5", "-s", str(size), dest.address]
-    )
+def ping(
+    source: Reachable, dest: Reachable, *, count: int = 10, interval: float = 0.1, size: int = 56, patience: int = 5
+) -> PingResult:
+    """Ping ``dest`` and count the answers; ``size`` is that of the ICMPv6 payload in bytes.
+
+    ``patience``: seconds that an answer may take. Where none is to come, a short one will do.
+    """
+    limit = count * interval + 2 * patience
+    options = {"-c": count, "-i": interval, "-W": patience, "-s": size}
+    words = [str(word) for option in options.items() for word in option]
+    process = source.space.popen(["ping", "-6", "-n", *words, dest.address])
     return _ping_result(source.space, process, limit)
 
 
@@ -195,15 +201,30 @@ class PingStream:
         command = ["ping", "-6", "-n", "-D", "-i", str(interval), "-s", str(size), dest.address]
         self._process = source.space.popen(command, output=self._output)
 
+    def replies(self) -> list[tuple[int, float]]:
+        """Return the replies so far as (sequence number, Unix time of its coming)."""
+        size = os.fstat(self._output.fileno()).st_size
+        return _replies(os.pread(self._output.fileno(), size, 0).decode(errors="replace"))
+
     def stop(self) -> tuple[PingResult, list[tuple[int, float]]]:
-        """End it; return the totals and the replies as (sequence number, Unix time of its coming)."""
+        """End it; return the totals and all :meth:`replies`.
+
+        ping does not wait for an answer that is still on its way: if only the last one is missing, it was not sent.
+        """
         self._process.send_signal(signal.SIGINT)
         self._process.wait(10)
         self._space.forget(self._process)
         with self._output:
             self._output.seek(0)
             result = _parse_ping(self._output.read())
-        return result, [(int(number), float(at)) for at, number, _ in _REPLY.findall(result.output)]
+        replies = _replies(result.output)
+        if result.lost and result.sent not in (number for number, _ in replies):
+            result = replace(result, sent=result.sent - 1)
+        return result, replies
+
+
+def _replies(output: str) -> list[tuple[int, float]]:
+    return [(int(number), float(at)) for at, number, _ in _REPLY.findall(output)]
 
 
 def first_after(replies: Iterable[tuple[int, float]], moment: float) -> float | None:

@@ -89,7 +89,7 @@ def test_what_rules_allow_and_what_answers_comes_in(lab: Lab, guarded: YggNode) 
         assert ask(friend, guarded, "udp", 2222, 8080) == [2222]
         assert ask(stranger, guarded, "udp", 2222, 8080) == []
     assert ping(friend, guarded, count=3).lost == 0
-    assert ping(stranger, guarded, count=3).lost == 3
+    assert ping(stranger, guarded, count=3, patience=ASK_TIMEOUT).lost == 3
     assert ping(guarded, stranger, count=3).lost == 0
     with serving(stranger, "tcp", 80), serving(stranger, "udp", 53):
         assert ask(guarded, stranger, "tcp", 80) == [80]
@@ -136,7 +136,7 @@ def test_errors_and_fragments_of_flows(lab: Lab, guarded: YggNode) -> None:
     assert shown["icmp_errors"] > 0
     assert shown["fragments"] > 0
     # The same from the other side: nothing of it comes in.
-    assert ping(other, guarded, count=3, size=5000).lost == 3
+    assert ping(other, guarded, count=3, size=5000, patience=ASK_TIMEOUT).lost == 3
     assert counters(guarded)["denied"] > shown["denied"]
 
 
@@ -157,7 +157,7 @@ def test_the_go_node_takes_the_same_file_and_ctl_shows_the_counters(lab: Lab, gu
     other.dial(guarded.listen("tls"))
     lab.start()
     wait_reachable(guarded, other, timeout=20)
-    assert ping(other, guarded, count=2).lost == 2
+    assert ping(other, guarded, count=2, patience=ASK_TIMEOUT).lost == 2
     ctl = lab.programs["0.5.14"].ctl
     for arguments in (["-json", "getFirewall"], ["getfirewall"]):
         shown = other.space.run([ctl, f"-endpoint=unix://{guarded.admin_path}", *arguments])

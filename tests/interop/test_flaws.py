@@ -74,6 +74,7 @@ def test_incoming_link_removed_by_uri(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.measures  # of 36 nodes
 def test_first_one_way_traffic(lab: Lab) -> None:
     """Two leaves of a router, fresh from their start: what the one sends reaches the other, which never says a word."""
     trios: list[tuple[MeshNode, MeshNode]] = []

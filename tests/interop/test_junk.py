@@ -17,6 +17,7 @@ from tests.interop.nodes import FIRST_PORT, MeshNode
 RUDE_PROGRAM = Path(rude.__file__)
 LOG_PATIENCE = 2.0
 """Seconds that a log line may come after the link's end."""
+RUDE_LIMIT = 60.0
 MANNERS = [*rude.BEFORE, *rude.AFTER]
 
 REASONS = {
@@ -43,13 +44,28 @@ REASONS = {
     "half a frame, then silence": "no answer",
 }
 """What the log must say of each manner; "" where any reason will do."""
+PATIENT = [manner for manner in MANNERS if REASONS[manner] in ("i/o timeout", "no answer")]
+"""Manners that take seconds, since the node first waits for more."""
+
+
+class Rude:
+    """A rude peer, let loose on ``node``."""
+
+    def __init__(self, space: Space, node: MeshNode, port: int, scheme: str, manner: str) -> None:
+        self._space = space
+        self._process = space.popen([sys.executable, RUDE_PROGRAM, node.space.address, str(port), scheme, manner])
+
+    def closed_after(self) -> float | None:
+        """Wait for its end; return after how many seconds it was cut off."""
+        output, _ = self._process.communicate(timeout=RUDE_LIMIT)
+        self._space.forget(self._process)
+        closed: float | None = json.loads(output.splitlines()[-1])["closed_after"]
+        return closed
 
 
 def misbehave(space: Space, node: MeshNode, port: int, scheme: str, manner: str) -> float | None:
     """Let a rude peer loose on ``node``; return after how many seconds it was cut off."""
-    output = space.run([sys.executable, RUDE_PROGRAM, node.space.address, str(port), scheme, manner])
-    closed: float | None = json.loads(output.splitlines()[-1])["closed_after"]
-    return closed
+    return Rude(space, node, port, scheme, manner).closed_after()
 
 
 def reason_logged(node: MeshNode, begin: int, address: str, reason: str) -> bool:
@@ -76,14 +92,22 @@ def test_junk_closes_its_own_link_only(lab: Lab, scheme: str) -> None:
     guest = lab.node("0.5.14")
     guest.dial(ours.listen(scheme))
     stranger = lab.space()
+    patient = {manner: lab.space() for manner in PATIENT}
     lab.start()
     wait_reachable(guest, ours, timeout=20)
     stream = PingStream(guest, ours)
 
+    begin = len(ours.log_text())
+    waiting = {manner: Rude(space, ours, FIRST_PORT, scheme, manner) for manner, space in patient.items()}
     for manner in MANNERS:
+        if manner in waiting:
+            continue
         before = len(ours.log_text())
         assert misbehave(stranger, ours, FIRST_PORT, scheme, manner) is not None, f"{manner}: never cut off"
         assert reason_logged(ours, before, stranger.address, REASONS[manner]), (manner, ours.log_text()[before:])
+    for manner, one in waiting.items():
+        assert one.closed_after() is not None, f"{manner}: never cut off"
+        assert reason_logged(ours, begin, patient[manner].address, REASONS[manner]), (manner, ours.log_text()[begin:])
 
     result, _ = stream.stop()
     assert result.lost == 0, result.output

@@ -355,6 +355,7 @@ def test_another_key(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.measures
 @pytest.mark.parametrize("rate", [1000, 0], ids=["some", "as many as can be"])
 def test_a_flood_of_beacons(lab: Lab, rate: int) -> None:
     """Valid beacons with many keys from many addresses: few dials, and the neighbours are found all the same.

@@ -87,6 +87,7 @@ def _transfer(source: MeshNode, dest: MeshNode, *options: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.measures  # builds with all processors, and its nodes take ten times what others do
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 def test_sanitizers(lab: Lab, sanitizer: str, tmp_path: Path) -> None:
     if lab.rehearsing:

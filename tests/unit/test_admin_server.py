@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.unit.test_admin_commands import FakeNode
+from yggpy import serving
 from yggpy.admin import server as admin_server
 from yggpy.admin.commands import Arguments, Command
 from yggpy.admin.jsontext import EncodableJson
@@ -104,6 +105,19 @@ async def test_a_unix_socket_serves_and_is_removed(path: Path, caplog: pytest.Lo
         assert answer["response"] == {"enabled": False}
     assert names_in(path.parent) == []
     assert server.address == ""
+
+
+async def test_a_burst_of_clients_is_not_refused(path: Path) -> None:
+    """They come faster than the event loop turns; a unix socket whose queue is full refuses at once."""
+    async with running(f"unix://{path}"):
+        burst = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+        for client in burst:
+            client.setblocking(False)
+            client.connect(str(path))
+            client.close()
+        client_again = await Client.connect(path)
+        client_again.send(GET_TUN)
+        assert (await client_again.answer())["status"] == "success"
 
 
 @pytest.mark.parametrize("listen", ["tcp://127.0.0.1:0", "127.0.0.1:0", "TCP://localhost:0", "localhost:0"])
@@ -376,7 +390,7 @@ async def test_a_path_that_is_too_long(tmp_path: Path) -> None:
 
 async def test_a_socket_that_is_busy_is_in_use(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its queue of clients is full, so nobody answers in time; yet somebody listens."""
-    monkeypatch.setattr(admin_server, "STALE_SOCKET_TIMEOUT", 0.05)
+    monkeypatch.setattr(serving, "STALE_SOCKET_TIMEOUT", 0.05)
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
         listener.bind(str(path))
         listener.listen(0)

@@ -22,6 +22,7 @@ from yggpy.cli.privileges import Identity, PrivilegeError
 from yggpy.config import Config
 from yggpy.errors import YggpyError
 from yggpy.reload import ReloadReport
+from yggpy.serving import ServingError
 
 Hook = Callable[[], Awaitable[None]]
 
@@ -92,6 +93,7 @@ def run(
         options or DaemonOptions(),
         make_node=lambda config, logger: Part("node", events, node_start, node_close),
         make_admin=lambda node, uri, logger, reloader: Part(f"admin {uri}", events, admin_start),
+        make_monitoring=lambda node, logger: Monitoring(events),
     )
     assert code == (1 if any("Error" in event for event in events) else 0)
     return events
@@ -171,27 +173,65 @@ def test_root_is_given_up_when_all_is_there_and_before_that_is_told(monkeypatch:
     os.set_blocking(read_end, False)
     assumed: list[str] = []
 
-    def assume(self: Identity, admin_listen: str) -> None:
+    def assume(self: Identity, *listens: str) -> None:
         with pytest.raises(BlockingIOError):
             os.read(read_end, 1)
-        assumed.append(f"{self.name} {admin_listen}")
+        assumed.append(f"{self.name} {listens}")
 
     monkeypatch.setattr(Identity, "assume", assume)
     options = DaemonOptions(notify_fd=write_end, user=Identity("nobody", 65534, 65534))
     events = run(Config(admin_listen="x"), options=options)
     assert events[3] == "start tun" and events[-1] == "close node"
-    assert assumed == ["nobody x"]
+    assert assumed == ["nobody ('x', '')"]
     assert os.read(read_end, 2) == b"\n"
     os.close(read_end)
 
 
 def test_a_node_that_cannot_give_up_root_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Identity, admin_listen: str) -> None:
+    def refuse(self: Identity, *listens: str) -> None:
         raise PrivilegeError("no")
 
     monkeypatch.setattr(Identity, "assume", refuse)
     events = run(Config(), options=DaemonOptions(user=Identity("nobody", 65534, 65534)))
     assert events[-3:-1] == ["PrivilegeError: no", f"close admin {Config().admin_listen}"]
+
+
+class Monitoring:
+    """An HTTP endpoint that notes what is done with it."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.events = events
+        self.address = ""
+
+    async def listen(self, listen: str) -> bool:
+        self.events.append(f"listen {listen}")
+        if listen == "taken":
+            raise ServingError("it is taken")
+        self.address = listen
+        return True
+
+    async def close(self) -> None:
+        self.events.append("close monitoring")
+
+
+STARTED = ("start multicast", "start tun")
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [
+        ("", [*STARTED]),
+        ("none", [*STARTED]),
+        (":1", [*STARTED, "listen :1", "close monitoring"]),
+        ("taken", [*STARTED, "listen taken", "ServingError: it is taken", "close monitoring"]),
+    ],
+)
+def test_the_http_endpoint_is_there_if_it_is_wanted_when_the_tun_is(listen: str, expected: list[str]) -> None:
+    async def stop_later() -> None:
+        asyncio.get_running_loop().call_later(0.05, os.kill, os.getpid(), signal.SIGTERM)
+
+    events = run(Config(admin_listen="a", http_listen=listen), admin_start=stop_later)
+    assert events == ["start node", "start admin a", *expected, "close admin a", "close node"]
 
 
 def test_what_no_task_expected_is_logged_and_the_node_goes_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -30,6 +30,11 @@ def test_one_dash_or_two_with_or_without_equals_sign() -> None:
     assert (parsed.text("logto"), parsed.text("user"), parsed.number("fd")) == ("a", "b=c", 16)
 
 
+@pytest.mark.parametrize(("text", "number"), [("017", 15), ("0_17", 15), ("1_000", 1000), ("-0x10", -16), ("00", 0)])
+def test_numbers_are_gos(text: str, number: int) -> None:
+    assert flag_set().parse([f"-fd={text}"]).number("fd") == number
+
+
 def test_the_last_of_repeated_flags_counts() -> None:
     parsed = flag_set().parse(["-json", "-json=f", "-fd=1", "-fd=2"])
     assert (parsed.enabled("json"), parsed.number("fd")) == (False, 2)
@@ -67,6 +72,11 @@ def test_flags_end_at_the_first_other_word(argv: list[str], arguments: list[str]
         (["-json=maybe"], 'invalid boolean value "maybe" for -json: parse error'),
         (["-fd=x"], 'invalid value "x" for flag -fd: parse error'),
         (["-fd", ""], 'invalid value "" for flag -fd: parse error'),
+        (["-fd", " 5"], 'invalid value " 5" for flag -fd: parse error'),
+        (["-fd", "08"], 'invalid value "08" for flag -fd: parse error'),
+        (["-fd", "٣"], 'invalid value "٣" for flag -fd: parse error'),
+        (["-fd", "9223372036854775808"], 'invalid value "9223372036854775808" for flag -fd: value out of range'),
+        (["-fd=-9223372036854775809"], 'invalid value "-9223372036854775809" for flag -fd: value out of range'),
     ],
 )
 def test_errors_have_gos_texts(argv: list[str], message: str) -> None:

@@ -261,6 +261,8 @@ def test_checkconf_lists_all_problems_with_their_places(run: Run, tmp_path: Path
         ("\nPrivateKeyPath: /nonexistent/key", 1, "standard input:2:1: PrivateKeyPath: cannot read"),
         ("AdminListen: none\nIfName: none\n", 0, "no problems"),
         ("AdminListen: unix://", 1, "standard input:1:1: AdminListen: "),
+        ("\nHTTPListen: localhost", 1, "standard input:2:1: HTTPListen: HTTP endpoint failed to listen: "),
+        ("HTTPListen: localhost:9101", 0, "no problems, no warnings"),
     ],
 )
 def test_checkconf_of_standard_input(text: str, code: int, said: str, run: Run) -> None:

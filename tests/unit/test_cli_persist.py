@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from yggpy.node import Node
 
 LOG = logging.getLogger("yggpy")
 FILE = """{
+  MulticastInterfaces: []
   # my peers
   Peers: [
     "tcp://127.0.0.1:1" # the first
@@ -81,7 +84,7 @@ async def test_a_peer_is_kept_and_dropped(tmp_path: Path) -> None:
         assert path.read_text() == FILE.replace("  ]", f'    "{uri}"\n  ]').replace('1" #', '1", #')
         assert path.stat().st_mode & 0o777 == 0o640
         assert os.listdir(tmp_path) == ["x.conf"]
-        assert (await desk.reloader.reload()).changes == ("MulticastInterfaces changed",)  # the file has none
+        assert (await desk.reloader.reload()).changes == ()
         # Whoever takes it out of the file and reloads means it, though it came from the admin socket.
         path.write_text(FILE)
         assert (await desk.reloader.reload()).changes == ("peer tcp://127.0.0.1:2 removed",)
@@ -196,3 +199,76 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     for source in (ConfigSource(None), ConfigSource("/dev/null"), ConfigSource(str(tmp_path / "gone"))):
         with pytest.raises(ConfigError):
             source.rewrite(lambda data: b"x")
+
+
+@pytest.mark.parametrize(
+    ("function", "code", "advice"),
+    [
+        ("mkstemp", errno.EROFS, "name that folder in ReadWritePaths="),
+        ("mkstemp", errno.EACCES, "who must own the file"),
+        ("replace", errno.EBUSY, "mount its folder instead"),
+        ("fchown", errno.EPERM, "be in its group"),
+    ],
+)
+def test_a_file_that_cannot_be_replaced_comes_with_advice(
+    function: str, code: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    path = make_file(tmp_path)
+    if function == "fchown" and os.geteuid() == 0:
+        os.chown(path, 65534, 1)
+    elif function == "fchown":
+        pytest.skip("only root can give a file away")
+    monkeypatch.setattr(tempfile if function == "mkstemp" else os, function, fail)
+    with pytest.raises(ConfigError) as raised:
+        ConfigSource(str(path)).rewrite(lambda data: data + b"# more")
+    assert str(raised.value).startswith(f"cannot change {path}: {os.strerror(code)} (")
+    assert advice in str(raised.value)
+    assert path.read_text() == FILE and os.listdir(tmp_path) == ["x.conf"]
+
+
+def test_what_somebody_else_writes_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    path = make_file(tmp_path)
+
+    def edit(data: bytes) -> bytes:
+        path.write_bytes(data + b"# by hand")
+        return data + b"# more"
+
+    with pytest.raises(ConfigError, match="somebody else has just changed it; try again"):
+        ConfigSource(str(path)).rewrite(edit)
+    assert path.read_text() == FILE + "# by hand" and os.listdir(tmp_path) == ["x.conf"]
+
+
+def test_extended_attributes_stay(tmp_path: Path) -> None:
+    path = make_file(tmp_path)
+    try:
+        os.setxattr(path, "user.note", b"mine")
+    except OSError:
+        pytest.skip("this file system has none")
+    assert ConfigSource(str(path)).rewrite(lambda data: data + b"# more")
+    assert os.getxattr(path, "user.note") == b"mine"
+
+
+async def test_a_proxys_password_is_in_no_log_and_no_event(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    path = make_file(tmp_path)
+    uri = "socks://proxy:hunter2@127.0.0.1:1/peer.example:1?password=hunter2"
+    async with Node(quiet(path)) as node:
+        events = node.events("links")
+        desk = Desk(node, path)
+        assert await desk.ask("addPeer", uri=uri, persist="true") == ""
+        told = [str((await anext(aiter(events))).as_json())]
+        path.write_text(FILE)
+        told.append((await desk.raw("reload")).decode())
+        assert await desk.ask("addPeer", uri=uri, persist="true") == ""
+        path.write_text(path.read_text().replace("127.0.0.1:1/", "127.0.0.1:x/"))
+        told.append(await desk.ask("reload"))
+        path.write_text(path.read_text().replace("127.0.0.1:x/", "127.0.0.1:1/"))
+        assert await desk.ask("removePeer", uri=uri, persist="true") == ""
+        events.close()
+    assert "peer_retrying" in told[0] and "removed" in told[1] and "invalid port" in told[2]
+    lines = ("Cannot peer with socks://", "kept in", "removed from", "Reload: peer socks://", "Nothing was reloaded")
+    assert [line for line in lines if line not in caplog.text] == []
+    assert "hunter2" not in caplog.text + "".join(told)

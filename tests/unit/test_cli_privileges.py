@@ -137,6 +137,12 @@ def test_what_will_not_work_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     denied.add(tmp_path)
     assert "persist=true will fail" in shortcomings(Config(), str(file))[0]
     assert shortcomings(Config(), None) == []
+    denied.clear()
+    file.touch()
+    for name, value in (("geteuid", file.stat().st_uid + 1), ("getegid", file.stat().st_gid + 1)):
+        monkeypatch.setattr(os, "geteuid", lambda: file.stat().st_uid or 1)
+        monkeypatch.setattr(os, name, lambda value=value: value)
+        assert "must own" in shortcomings(Config(), str(file))[0]
     denied |= {file, Path(privileges.__file__).parents[1]}
     reload, links = shortcomings(Config(), str(file))
     assert reload.startswith("A reload will fail") and links.startswith("quic, ws,")

@@ -20,6 +20,7 @@ from yggpy.cli.service import ServiceManager
 from yggpy.config import Config
 from yggpy.errors import ConfigError
 from yggpy.reload import ReloadReport
+from yggpy.serving import ServingError
 
 LOG = logging.getLogger("yggpy")
 
@@ -104,6 +105,34 @@ async def test_a_key_file_need_not_be_readable_any_more(tmp_path: Path, monkeypa
     node.config.private_key_path = f"{tmp_path}/key.pem"
     await reloader(node, path).reload()
     assert node.seen[0].private_key == node.config.private_key
+
+
+async def test_the_http_endpoint_follows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.conf"
+    asked: list[str] = []
+
+    async def follow(listen: str) -> str:
+        asked.append(listen)
+        if listen == ":1":
+            raise ServingError("it is taken")
+        return f"moved to {listen}" if listen else ""
+
+    node = FakeNode()
+    node.report = ReloadReport((), ())
+    again = reloader(node, path)
+    again.follow_http = follow
+    for listen, changes, warnings in (
+        ("", (), ()),
+        (":2", ("moved to :2",), ()),
+        (":1", (), ("it is taken; there is no HTTP endpoint now",)),
+    ):
+        path.write_text(f'HTTPListen: "{listen}"')
+        report = await again.reload()
+        assert (report.changes, report.warnings) == (changes, warnings)
+    path.write_text("HTTPListen: nonsense")
+    with pytest.raises(ConfigError, match=r"^HTTPListen: HTTP endpoint failed to listen: .*HTTPListen$"):
+        await again.reload()
+    assert (asked, len(node.seen)) == (["", ":2", ":1"], 3)
 
 
 async def test_signals_during_a_reload_make_one_more(tmp_path: Path) -> None:

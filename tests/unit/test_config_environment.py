@@ -43,6 +43,7 @@ EXAMPLES: dict[str, tuple[str, Any]] = {
     "YGG_INTERFACE_PEERS": ('{"eth0": ["tls://a:1"]}', {"eth0": ["tls://a:1"]}),
     "YGG_LISTEN": ('["tls://[::]:1", "tcp://[::]:2"]', ["tls://[::]:1", "tcp://[::]:2"]),
     "YGG_ADMIN_LISTEN": ("none", "none"),
+    "YGG_HTTP_LISTEN": (":9101", ":9101"),
     "YGG_ALLOWED_PUBLIC_KEYS": (f"{'11' * 32},\n{'ab' * 32}\n", ["11" * 32, "ab" * 32]),
     "YGG_GROUP_PASSWORD": (" 99 # true, [x", " 99 # true, [x"),
     "YGG_IF_NAME": ("none", "none"),

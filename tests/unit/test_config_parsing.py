@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,13 @@ def test_only_the_first_multicast_entry_inherits() -> None:
         MulticastInterface(regex="w", port=5, priority=255, cost=65535),
         MulticastInterface(),
     ]
+
+
+def test_the_http_endpoint_is_off_unless_given() -> None:
+    assert parse("").http_listen == parse('HTTPListen: ""').http_listen == ""
+    assert parse("httplisten: localhost:9101").http_listen == "localhost:9101"
+    assert parse("HTTPListen: :9101").to_json().count('"HTTPListen": ":9101"') == 1
+    assert "HTTPListen" not in parse("").to_hjson()
 
 
 def test_transit_is_on_unless_turned_off() -> None:
@@ -267,6 +276,16 @@ def test_multicast_patterns() -> None:
 def test_pem_as_go_writes_it() -> None:
     assert private_key_to_pem(PRIVATE_KEY) == VECTORS["pem"].strip() + "\n"
     assert private_key_from_pem(VECTORS["pem"].encode()) == PRIVATE_KEY
+
+
+def test_the_usual_pem_form_is_read_without_the_large_library() -> None:
+    program = (
+        "import sys; from yggpy.config.pem import *; from yggpy.keys import PrivateKey; key = PrivateKey.generate()\n"
+        "assert private_key_from_pem(private_key_to_pem(key).encode()) == key\n"
+        "assert 'cryptography.hazmat.bindings._rust' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_pem_with_other_line_ends_and_text_around() -> None:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yggpy.config import Config, MulticastInterface
@@ -156,6 +156,7 @@ CONFIGS = st.builds(
     interface_peers=st.dictionaries(TEXT, st.lists(TEXT, max_size=3), max_size=3),
     listen=st.lists(TEXT, max_size=3),
     admin_listen=TEXT.filter(bool),
+    http_listen=TEXT,
     multicast_interfaces=st.lists(
         st.builds(
             MulticastInterface,
@@ -178,11 +179,13 @@ CONFIGS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(CONFIGS)
 def test_json_is_read_back_as_it_was(config: Config) -> None:
     assert Config.from_bytes(config.to_json().encode()) == config
 
 
+@settings(deadline=None)
 @given(CONFIGS)
 def test_hjson_is_read_back_as_it_was(config: Config) -> None:
     assert Config.from_bytes(config.to_hjson().encode()) == config

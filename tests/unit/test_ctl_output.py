@@ -192,6 +192,16 @@ def test_figures() -> None:
             " b\\x1b       -           rejected: taken  02         \n",
         ),
         (
+            "getHealth",
+            {"ready": True, "reason": "so", "up": 1, "peers": 2, "failing": [{"remote": "tcp://a:1", "error": "EOF"}]},
+            " Ready:                true          \n"
+            " Reason:               so            \n"
+            " Peers up:             1 of 2        \n"
+            " Configured peers up:  0 of 0        \n"
+            " Parent:               -             \n"
+            " Failing peer:         tcp://a:1 EOF \n",
+        ),
+        (
             "getTransit",
             {"enabled": False, "refused": {"traffic": 2}, "resting_peers": ["ab"]},
             " Transit enabled:  false \n Refused traffic:  2     \n Resting peer:     ab    \n",

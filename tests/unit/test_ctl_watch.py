@@ -195,7 +195,7 @@ def test_the_last_events_are_shown(tmp_path: Path) -> None:
     ):
         assert process.stdout is not None
         for _ in range(2):  # on more than one page
-            assert any(line == "1970/01/01 00:00:00 path_lost address=200::7\n" for line in process.stdout)
+            assert any(line == "00:00:00 path_lost address=200::7\n" for line in process.stdout)
 
 
 def test_without_a_node_there_is_nothing_to_watch(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

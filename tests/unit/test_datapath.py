@@ -196,6 +196,49 @@ def test_transit_changes_nothing_but_the_watermark(bench: Bench, path: tuple[int
     assert traffic_of(onward.frames()) == [Traffic(path, (9, 200, 1), THIRD, REMOTE, 2, b"sealed" * 100)]
 
 
+def test_what_a_plane_counts_outlives_links_and_sessions(bench: Bench) -> None:
+    source = bench.link(1, THIRD, (), self_path=(3,))
+    onward = bench.link(2, REMOTE, (3, 1), self_path=(3,))
+    remote = bench.session(REMOTE)
+    for path in ((3, 1, 5), (3, 1, 300)):
+        packet = Traffic(path, (), THIRD, REMOTE, 7, b"x" * 50).encode()
+        source.send(FrameType.TRAFFIC, packet)
+        bench.take()
+    source.send(FrameType.TRAFFIC, Traffic((3, 9), (), THIRD, REMOTE, 1, b"nobody is nearer").encode())
+    bench.datapath.set_path(REMOTE, (3, 1))
+    bench.datapath.send_message(REMOTE, b"\2" + bytes(9))
+    onward.send(FrameType.TRAFFIC, to_us(remote.seal(b"\2" + bytes(19)), path=(3,)))
+    bench.take()
+    alive = bench.datapath.counters()
+    links = [bench.datapath.link_counters(number) for number in (1, 2)]
+    assert alive.bytes_received == sum(link.bytes_received for link in links) > 200
+    assert alive.bytes_sent == sum(link.bytes_sent for link in links) > 200
+    assert (alive.transit_packets, alive.transit_bytes) == (2, 2 * len(packet) - 1)  # the first path is a byte shorter
+    assert (alive.session_bytes_received, alive.session_bytes_sent) == (20, 10)
+    for number in (1, 2):
+        bench.datapath.close_link(number, LinkEnd(CloseReason.LOCAL))
+    bench.datapath.remove_session(REMOTE)
+    bench.take()
+    assert bench.datapath.counters() == alive
+    bench.datapath.close()
+    assert bench.datapath.counters() == alive
+
+
+def test_what_waits_in_a_link_is_shown_and_forgotten_with_it(bench: Bench) -> None:
+    peer = bench.link(1, REMOTE, (1,))
+    peer.buffered = 1 << 20
+    for number in range(40):
+        bench.datapath.send_queued(1, FrameType.PATH_LOOKUP, bytes(10_000), OWN, bytes([number]) * 32)
+    bench.take()
+    counted, link = bench.datapath.counters(), bench.datapath.link_counters(1)
+    assert (counted.queued_bytes, counted.dropped_packets) == (link.queued_bytes, link.dropped_packets)
+    assert link.queued_bytes > 100_000 and link.dropped_packets > 0
+    bench.datapath.close_link(1, LinkEnd(CloseReason.LOCAL))
+    bench.take()
+    after = bench.datapath.counters()
+    assert (after.queued_bytes, after.dropped_packets) == (0, link.dropped_packets)
+
+
 def test_a_packet_that_comes_no_nearer_is_not_passed_on(bench: Bench) -> None:
     source = bench.link(1, THIRD, (), self_path=(3,))
     onward = bench.link(2, REMOTE, (3, 1), self_path=(3,))

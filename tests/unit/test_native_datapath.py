@@ -147,7 +147,8 @@ async def test_what_a_full_link_drops_is_counted_and_the_rest_keeps_its_order(wi
         assert all(
             message[5:] == pattern(number, size) for number, message in zip(numbers, two.messages(), strict=True)
         )
-        assert one.datapath.link_counters(1).dropped_packets > 0
+        dropped = one.datapath.link_counters(1).dropped_packets
+        assert one.datapath.counters().dropped_packets == dropped > 0
         two.datapath.send_direct(1, *SIG_REQ)
         await until(lambda: one.frames() == [SIG_REQ])
 
@@ -753,6 +754,9 @@ class Twins:
         plane = bench.datapath
         seen: list[object] = [call for call in bench.take() if call[0] not in ASKED_AGAIN]
         seen += [(number, peers[index].frames(), plane.link_counters(number)) for number, peers in self.peers.items()]
+        counted = plane.counters()
+        seen.append((counted.transit_packets, counted.transit_bytes))
+        seen.append((counted.session_bytes_received, counted.session_bytes_sent))
         for key in KEYS:
             seen.append((plane.session_counters(key), plane.session_last_activity(key)))
             seen.append((plane.last_traffic(key), plane.address_last_used(key)))

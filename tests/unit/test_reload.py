@@ -89,7 +89,7 @@ def test_what_needs_a_restart() -> None:
 
 def test_every_key_follows_or_is_named() -> None:
     assert set(FIXED) >= {"PrivateKey", "AdminListen", "GroupPassword", "IfName", "IfMTU"}
-    assert not set(FIXED) & {"Peers", "NullKeys", "UnknownKeys", "PrivateKeyPath"}
+    assert not set(FIXED) & {"Peers", "NullKeys", "UnknownKeys", "PrivateKeyPath", "HTTPListen", "HttpListen"}
 
 
 def entries(*settings: dict[str, Any]) -> list[MulticastInterface]:

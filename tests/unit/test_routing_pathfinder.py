@@ -15,6 +15,7 @@ from yggpy.routing import pathfinder
 from yggpy.routing.bloom import key_bits, to_words
 from yggpy.routing.effects import LookupSeen, PathInstalled, PathNotified, PathRemoved, SendQueued
 from yggpy.routing.pathfinder import (
+    BROKEN_THROTTLE,
     MAX_ANSWERS_PER_SECOND,
     MAX_BROKEN_PER_SECOND,
     PATH_TIMEOUT,
@@ -353,7 +354,7 @@ def test_a_report_is_forwarded_towards_the_sender() -> None:
     assert node.frames() == []
 
 
-def test_a_report_about_our_own_path_starts_a_look_up_a_second_at_most() -> None:
+def test_reports_about_our_own_path_start_a_look_up_now_and_then() -> None:
     node = with_path()
     node.now += 1
     node.frames()
@@ -362,9 +363,14 @@ def test_a_report_about_our_own_path_starts_a_look_up_a_second_at_most() -> None
     assert look_ups(node) == [(1, KEYS["k9"])]
     node.receive(1, PathBroken(OWN, MAX_WATERMARK, KEYS["k5"], KEYS["k8"]))  # no such path
     assert look_ups(node) == []
-    node.now += 1
-    node.receive(1, PathBroken(OWN, MAX_WATERMARK, KEYS["k5"], KEYS["k9"]))
-    assert look_ups(node) == [(1, KEYS["k9"])]
+    # The first answer may be one from a tree that is gone: sooner than where nothing is known to be wrong.
+    for _ in range(3):
+        node.now += BROKEN_THROTTLE / 2
+        node.receive(1, PathBroken(OWN, MAX_WATERMARK, KEYS["k5"], KEYS["k9"]))
+        assert look_ups(node) == []
+        node.now += BROKEN_THROTTLE / 2
+        node.receive(1, PathBroken(OWN, MAX_WATERMARK, KEYS["k5"], KEYS["k9"]))
+        assert look_ups(node) == [(1, KEYS["k9"])]
 
 
 def test_our_own_stuck_traffic_starts_a_look_up() -> None:

@@ -42,11 +42,12 @@ class _Process:
 
 
 @pytest.fixture
-def sharing(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sharing:
+def sharing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sharing:
     path = tmp_path / "kinds.json"
     path.write_text(json.dumps(KINDS))
     monkeypatch.setattr("xdist.scheduler.loadscope.parse_tx_spec_config", lambda config: [None] * 4)
-    return Sharing(request.config, None, path)
+    config: Any = SimpleNamespace(option=SimpleNamespace(loadscopereorder=False))
+    return Sharing(config, None, path)
 
 
 def begin(sharing: Sharing, count: int) -> list[Any]:
@@ -69,7 +70,7 @@ def finish(sharing: Sharing, process: Any) -> None:
 
 def test_each_process_begins_with_a_queue_of_its_own(sharing: Sharing) -> None:
     measures, busy, container, waits = begin(sharing, len(TURNS))
-    assert measures.given == ["measures-1", "measures-2"]
+    assert measures.given == ["measures-2", "measures-1"]
     assert busy.given == ["busy-slow", "busy-1"]
     assert container.given == ["container-1", "container-2"]
     assert waits.given == ["waits-slow", "waits-1"]
@@ -78,7 +79,7 @@ def test_each_process_begins_with_a_queue_of_its_own(sharing: Sharing) -> None:
 def test_nobody_is_idle_before_all_is_given_away_and_each_test_runs_once(sharing: Sharing) -> None:
     processes = begin(sharing, len(TURNS))
     finish(sharing, processes[0])  # the last one that measures begins only when its process knows what comes next
-    assert processes[0].given == ["measures-1", "measures-2", "waits-2"]
+    assert processes[0].given == ["measures-2", "measures-1", "waits-2"]
     finish(sharing, processes[2])
     assert processes[2].given == ["container-1", "container-2", "busy-2"]
     finish(sharing, processes[3])
@@ -105,9 +106,9 @@ def done(sharing: Sharing, process: Any) -> int:
 
 def test_who_follows_a_process_that_crashed_takes_its_place(sharing: Sharing) -> None:
     processes = begin(sharing, len(TURNS))
-    assert sharing.remove_node(processes[0]) == "measures-1"
+    assert sharing.remove_node(processes[0]) == "measures-2"
     follower: Any = _Process()
     sharing.add_node(follower)
     sharing.add_node_collection(follower, NAMES)
     sharing.schedule()
-    assert "measures-2" in follower.given
+    assert follower.given == ["measures-1", "waits-2"]  # not again what its predecessor died of

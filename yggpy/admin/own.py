@@ -9,23 +9,8 @@ from yggpy.admin.commands import AdminNode, Arguments, Command
 from yggpy.admin.jsontext import EncodableJson
 from yggpy.admin.remote import read_public_key
 from yggpy.admin.subscribe import subscribe_command
-from yggpy.status import HealthStatus
 
-__all__ = ["health_members", "own_commands"]
-
-
-def health_members(status: HealthStatus) -> dict[str, EncodableJson]:
-    """Return what ``getHealth`` answers."""
-    return {
-        "ready": status.ready,
-        "reason": status.reason,
-        "peers": status.peers,
-        "up": status.up,
-        "configured": status.configured,
-        "configured_up": status.configured_up,
-        "parent": status.parent,
-        "failing": [{"remote": peer.uri, "error": peer.error} for peer in status.failing],
-    }
+__all__ = ["own_commands"]
 
 
 def own_commands(node: AdminNode) -> list[Command]:
@@ -40,7 +25,7 @@ def own_commands(node: AdminNode) -> list[Command]:
         }
 
     async def get_health(arguments: Arguments) -> EncodableJson:
-        return health_members(node.status_health())
+        return {**node.status_health().members()}
 
     async def get_firewall(arguments: Arguments) -> EncodableJson:
         status = node.status_firewall()

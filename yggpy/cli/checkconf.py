@@ -97,7 +97,9 @@ def _placed(source: ConfigSource, text: ConfigText, problems: tuple[ConfigError,
 
 def _beyond_the_links(config: Config) -> list[tuple[str, str, bool]]:
     """Return key, text and whether it is fatal, of what concerns the device and the admin socket."""
-    from yggpy.admin.server import AdminError, check_listen
+    from yggpy.admin.server import check_listen
+    from yggpy.monitoring import HTTP_ENDPOINT
+    from yggpy.serving import ServingError
 
     found = []
     name = os.fsencode(config.if_name)
@@ -106,8 +108,11 @@ def _beyond_the_links(config: Config) -> list[tuple[str, str, bool]]:
     if not MIN_MTU <= config.if_mtu <= MAX_MTU:
         nearest = min(max(config.if_mtu, MIN_MTU), MAX_MTU)
         found.append(("IfMTU", f"IfMTU {config.if_mtu} is outside {MIN_MTU}..{MAX_MTU}; {nearest} is used", False))
-    try:
-        check_listen(config.admin_listen)
-    except (AdminError, PeerUriError) as error:
-        found.append(("AdminListen", f"AdminListen: {error}", True))
+    places = {"AdminListen": (check_listen, config.admin_listen)}
+    places["HTTPListen"] = (HTTP_ENDPOINT.check_listen, config.http_listen)
+    for key, (check, listen) in places.items():
+        try:
+            check(listen)
+        except (ServingError, PeerUriError) as error:
+            found.append((key, f"{key}: {error}", True))
     return found

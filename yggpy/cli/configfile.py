@@ -4,6 +4,7 @@ environment of the process, which stays what it was at the start.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -128,6 +129,7 @@ class ConfigSource:
         if self.path is None:
             raise ConfigError("there is no file to write to: the configuration did not come from -useconffile")
         self.require_file(self.path)
+        before = _version(self.path)
         data = self.read()
         try:
             changed = edit(data)
@@ -135,13 +137,12 @@ class ConfigSource:
             raise ConfigError(f"cannot change {self.path}: {error}") from None
         if changed == data:
             return False
+        if _version(self.path) != before:
+            raise ConfigError(f"cannot change {self.path}: somebody else has just changed it; try again")
         try:
             _replace(os.path.realpath(self.path), changed)
         except OSError as error:
-            hint = ""
-            if isinstance(error, PermissionError):
-                hint = f" (the node runs as user {os.geteuid()}, who must own the file and may write to its folder)"
-            raise ConfigError(f"cannot change {self.path}: {error.strerror or error}{hint}") from None
+            raise ConfigError(f"cannot change {self.path}: {error.strerror or error}{_advice(error)}") from None
         return True
 
     def _cannot_use(self, error: ConfigError) -> ConfigError:
@@ -149,6 +150,38 @@ class ConfigSource:
         if self.environment.variable_of(error.problems[0].key):
             return ConfigError(f"cannot use the environment: {error}{more}", error.key)
         return ConfigError(f"cannot use the configuration from {self.name}: {error}{more}", error.key, error.place)
+
+
+def _version(path: str) -> tuple[int, int, int] | None:
+    """Return what changes whenever somebody writes to a file; None if it cannot be seen."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _advice(error: OSError) -> str:
+    """Return what an operator can do about a file that could not be replaced."""
+    if isinstance(error, PermissionError):
+        user = f"the node runs as user {os.geteuid()}"
+        return f" ({user}, who must own the file, be in its group, and may write to its folder)"
+    if error.errno == errno.EROFS:
+        return (
+            " (the node may not write there; under systemd that is ProtectSystem=: give the file a folder of its own,"
+            " and name that folder in ReadWritePaths=; in a container mount the folder without :ro)"
+        )
+    if error.errno == errno.EBUSY:
+        return " (the file is mounted by itself, as into a container: mount its folder instead)"
+    return ""
+
+
+def _copy_attributes(path: str, number: int) -> None:
+    """Give an open file the access list, the label and the other attributes of ``path``, as far as that may be."""
+    with suppress(OSError):
+        for name in os.listxattr(path):
+            with suppress(OSError):
+                os.setxattr(number, name, os.getxattr(path, name))
 
 
 def _replace(path: str, data: bytes) -> None:
@@ -164,6 +197,7 @@ def _replace(path: str, data: bytes) -> None:
             if (after.st_uid, after.st_gid) != (before.st_uid, before.st_gid):
                 os.fchown(number, before.st_uid, before.st_gid)
             os.fchmod(number, stat.S_IMODE(before.st_mode))
+            _copy_attributes(path, number)
             file.write(data)
             file.flush()
             os.fsync(number)

@@ -25,6 +25,7 @@ from yggpy.cli.privileges import Identity, shortcomings
 from yggpy.cli.reloading import Reloader
 from yggpy.cli.service import ServiceManager
 from yggpy.config import Config
+from yggpy.serving import ServingError
 from yggpy.version import BUILD_NAME, build_version
 
 if TYPE_CHECKING:
@@ -64,6 +65,15 @@ class AdminService(Protocol):
     async def close(self) -> None: ...
 
 
+class MonitoringService(Protocol):
+    """What the daemon does with a :class:`yggpy.monitoring.endpoint.MonitoringEndpoint`."""
+
+    @property
+    def address(self) -> str: ...
+    async def listen(self, listen: str) -> bool: ...
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonOptions:
     """What the command line says of the process rather than of the node."""
@@ -80,6 +90,7 @@ class DaemonOptions:
 
 NodeFactory = Callable[[Config, logging.Logger], NodeService]
 AdminFactory = Callable[[Any, str, logging.Logger, Reloader], AdminService]
+MonitoringFactory = Callable[[Any, logging.Logger], MonitoringService]
 
 
 def _make_node(config: Config, logger: logging.Logger) -> NodeService:
@@ -97,6 +108,14 @@ def _make_admin(node: Any, listen_uri: str, logger: logging.Logger, reloader: Re
     return server
 
 
+def _make_monitoring(node: Any, logger: logging.Logger) -> MonitoringService:
+    try:
+        from yggpy.monitoring.endpoint import MonitoringEndpoint  # with libraries that only some users need
+    except ImportError as error:
+        raise ServingError(f"HTTPListen needs a library that is not there: {error}; install it with pip") from None
+    return MonitoringEndpoint(node, logger)
+
+
 def run_daemon(
     config: Config,
     logger: logging.Logger,
@@ -105,12 +124,13 @@ def run_daemon(
     *,
     make_node: NodeFactory = _make_node,
     make_admin: AdminFactory = _make_admin,
+    make_monitoring: MonitoringFactory = _make_monitoring,
 ) -> int:
     """Run a node until SIGINT or SIGTERM, and return the exit code.
 
     What keeps it from starting goes to ``on_failure``; the code is then 1.
     """
-    daemon = _Daemon(config, logger, on_failure, options, make_node, make_admin)
+    daemon = _Daemon(config, logger, on_failure, options, make_node, make_admin, make_monitoring)
     try:
         asyncio.run(daemon.serve())
     finally:
@@ -127,6 +147,7 @@ class _Daemon:
         options: DaemonOptions,
         make_node: NodeFactory,
         make_admin: AdminFactory,
+        make_monitoring: MonitoringFactory,
     ) -> None:
         self._config = config
         self._log = logger
@@ -135,8 +156,10 @@ class _Daemon:
         self._manager = ServiceManager(logger, options.notify_fd, os.environ)
         self._make_node = make_node
         self._make_admin = make_admin
+        self._make_monitoring = make_monitoring
         self._node: NodeService | None = None
         self._admin: AdminService | None = None
+        self._monitoring: MonitoringService | None = None
         self._reloader: Reloader | None = None
         self._started = False
         self._stop = asyncio.Event()
@@ -188,16 +211,29 @@ class _Daemon:
         await self._admin.start()
         node.start_multicast()
         node.start_tun()
+        self._reloader.follow_http = self._follow_http
+        await self._follow_http(config.http_listen)  # not before: it may be to listen on the mesh address
         await node.apply_dns()
         if self._options.user is not None:
             self._become(self._options.user)
         self._manager.ready(status)
         self._started = True
 
+    async def _follow_http(self, listen: str) -> str:
+        """Let the HTTP endpoint be where ``HTTPListen`` says; return what has changed. Raises ``ServingError``."""
+        if self._monitoring is None:
+            if listen in ("", "none"):
+                return ""
+            self._monitoring = self._make_monitoring(self._node, self._log)
+        if not await self._monitoring.listen(listen):
+            return ""
+        address = self._monitoring.address
+        return f"HTTP endpoint listens on {address} now" if address else "HTTP endpoint closed"
+
     def _become(self, user: Identity) -> None:
         """Give up root for good."""
         source = self._options.source
-        user.assume(self._config.admin_listen)
+        user.assume(self._config.admin_listen, self._config.http_listen)
         self._log.info("Running as user %d, group %d from now on", user.uid, user.gid)
         if user.uid != 0:
             for line in shortcomings(self._config, None if source is None else source.path):
@@ -210,6 +246,8 @@ class _Daemon:
             self._log.info("Stopping...")
         if self._reloader is not None:
             await self._reloader.close()
+        if self._monitoring is not None:
+            await self._monitoring.close()
         if self._admin is not None:
             await self._admin.close()
         if self._node is not None:

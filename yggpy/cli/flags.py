@@ -26,6 +26,21 @@ class HelpRequestedError(Exception):
     """``-h`` or ``-help`` was given."""
 
 
+
+def _go_integer(text: str) -> int:
+    """Return a number as Go's ``ParseInt`` reads it: with a prefix, underscores, and octal behind a zero.
+
+    Raises ``ValueError``, and ``OverflowError`` beyond 64 bits.
+    """
+    if not text.isascii() or text != text.strip():
+        raise ValueError(text)
+    digits = text.lstrip("+-")
+    octal = len(digits) > 1 and digits[0] == "0" and digits[1] in "01234567_"
+    number = int(text, 8 if octal else 0)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise OverflowError(text)
+    return number
+
 @dataclass(frozen=True, slots=True)
 class _Flag:
     name: str
@@ -40,9 +55,11 @@ class _Flag:
             raise FlagError(f'invalid boolean value "{text}" for -{self.name}: parse error')
         if isinstance(self.default, int):
             try:
-                return int(text, 0)
+                return _go_integer(text)
             except ValueError:
                 raise FlagError(f'invalid value "{text}" for flag -{self.name}: parse error') from None
+            except OverflowError:
+                raise FlagError(f'invalid value "{text}" for flag -{self.name}: value out of range') from None
         return text
 
     @property

@@ -62,14 +62,13 @@ class Identity:
             raise PrivilegeError(f"-user: unknown group {group}; make it, or name one that exists")
         return cls(text, account.pw_uid, found.gr_gid)
 
-    def assume(self, admin_listen: str) -> None:
+    def assume(self, *listens: str) -> None:
         """Become this user, with its group as the only one, for good. Raises :class:`PrivilegeError`.
 
-        A unix socket that ``admin_listen`` names is given to the user first.
+        Unix sockets that ``listens`` (``AdminListen``, ``HTTPListen``) name are given to the user first.
         """
-        path = _unix_path(admin_listen)
-        if path:
-            self._do(f"chown {path}", lambda: os.chown(path, self.uid, self.gid))
+        for path in filter(None, map(_unix_path, listens)):
+            self._do(f"chown {path}", lambda: os.chown(path, self.uid, self.gid))  # noqa: B023  called at once
         self._do("setgroups", lambda: os.setgroups([self.gid]))
         self._do("setgid", lambda: os.setresgid(self.gid, self.gid, self.gid))
         self._do("setuid", lambda: os.setresuid(self.uid, self.uid, self.uid))
@@ -100,12 +99,12 @@ def _find(text: str, by_number: Callable[[int], _T], by_name: Callable[[str], _T
         return None
 
 
-def _unix_path(admin_listen: str) -> str:
-    """Return the path of a unix admin socket, or nothing."""
+def _unix_path(listen: str) -> str:
+    """Return the path of a unix socket, or nothing."""
     from yggpy.links.url import parse_url
 
     try:
-        url = parse_url(admin_listen)
+        url = parse_url(listen)
     except PeerUriError:
         return ""  # host:port without a scheme; Go cannot start with -user then
     return os.fsdecode(url.path) if url.scheme == "unix" else ""
@@ -134,6 +133,8 @@ def shortcomings(config: Config, config_file: str | None) -> list[str]:
         lines.append(f"A reload will fail: {user} may not read {config_file}")
     elif config_file is not None and not os.access(os.path.dirname(os.path.realpath(config_file)), os.W_OK):
         lines.append(f"persist=true will fail: {user} may not write beside {config_file}")
+    elif config_file is not None and not _could_be_ours(config_file):
+        lines.append(f"persist=true will fail: {user} must own {config_file}, with group {os.getgid()} as its group")
     low = [str(port) for port in _listening_ports(config) if 0 < port < _first_free_port()]
     if low:
         lines.append(f"A listener on port {', '.join(low)} cannot be opened again without a restart, should it close")
@@ -143,6 +144,17 @@ def shortcomings(config: Config, config_file: str | None) -> list[str]:
             f"quic, ws, wss, socks and unix links may fail: {user} may not read the program's own files in {package}"
         )
     return lines
+
+
+def _could_be_ours(path: str) -> bool:
+    """Tell whether a file that takes the place of this one can have its owner and group."""
+    if os.geteuid() == _ROOT:
+        return True
+    try:
+        status = os.stat(path)
+    except OSError:
+        return True
+    return (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
 
 
 def _listening_ports(config: Config) -> Iterator[int]:

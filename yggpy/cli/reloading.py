@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,6 +17,8 @@ from yggpy.cli.configfile import ConfigSource
 from yggpy.cli.service import ServiceManager
 from yggpy.config import Config
 from yggpy.errors import ConfigError, PeerUriError, YggpyError
+from yggpy.monitoring import HTTP_ENDPOINT
+from yggpy.serving import ServingError
 
 if TYPE_CHECKING:
     from yggpy.reload import ReloadReport
@@ -50,6 +52,8 @@ class Reloader:
         self._lock = asyncio.Lock()
         self._asked = False
         self._following: asyncio.Task[None] | None = None
+        self.follow_http: Callable[[str], Awaitable[str]] | None = None
+        """Lets the HTTP endpoint listen elsewhere; returns what has changed, if anything. Raises ``ServingError``."""
 
     def by_signal(self) -> None:
         """SIGHUP came. Of those that come during a reload, one is kept."""
@@ -72,7 +76,8 @@ class Reloader:
         async with self._lock:
             self._manager.reloading()
             try:
-                report = await self._node.reload(await self._load())
+                config = await self._load()
+                report = await self._with_http(await self._node.reload(config), config.http_listen)
             except ConfigError as error:
                 explained = error if self._source is None else self._source.environment.explain(error)
                 self._log.error("Nothing was reloaded: %s", explained)
@@ -89,6 +94,15 @@ class Reloader:
         self._log.info("Configuration reloaded%s", "" if report.changes else "; nothing has changed")
         return report
 
+    async def _with_http(self, report: ReloadReport, listen: str) -> ReloadReport:
+        if self.follow_http is None:
+            return report
+        try:
+            change = await self.follow_http(listen)
+        except ServingError as error:
+            return replace(report, warnings=(*report.warnings, f"{error}; there is no HTTP endpoint now"))
+        return replace(report, changes=(*report.changes, change)) if change else report
+
     async def _load(self) -> Config:
         if self._source is None:
             raise ConfigError("there is no file to read again: the node runs with -autoconf")
@@ -96,6 +110,10 @@ class Reloader:
         config = await asyncio.to_thread(self._source.load_again, self._node.config)
         for unknown in config.unknown_keys:
             self._log.warning("Configuration, line %d: %s", unknown.line, unknown)
+        try:
+            HTTP_ENDPOINT.check_listen(config.http_listen)
+        except ServingError as error:
+            raise ConfigError(f"HTTPListen: {error}", "HTTPListen") from None
         return config
 
     async def keep_peer(self, uri: str, interface: str) -> bool:
@@ -167,8 +185,9 @@ def _same_as(uri: str) -> Callable[[str], bool]:
 
 def _shown(uri: str) -> str:
     from yggpy.links.uri import LinkUri
+    from yggpy.links.url import without_secrets
 
-    return str(LinkUri.parse(uri))
+    return without_secrets(str(LinkUri.parse(uri)))
 
 
 def _uris(config: Config, interface: str) -> list[str]:

@@ -29,7 +29,7 @@ USER = "YGG_USER"
 """Like the one before, stands for a flag, not for a key."""
 _FILE = "_FILE"
 _LONGEST_MISSPELT_NAME = 64
-_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SEPARATORS = re.compile(r"[,\r\n]")
 _BOOLEANS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),

@@ -107,6 +107,8 @@ class Config:
     listen: list[str] = field(default_factory=list)
     admin_listen: str = DEFAULT_ADMIN_LISTEN
     """``unix://`` or ``tcp://`` URI or host:port; ``none`` or empty: no admin socket."""
+    http_listen: str = ""
+    """The same for the HTTP endpoint of the daemon (docs/metrics.md). Not a key of the Go node's."""
     multicast_interfaces: list[MulticastInterface] = field(default_factory=default_multicast_interfaces)
     allowed_public_keys: list[str] = field(default_factory=list)
     """Hex; read them by ``allowed_keys``."""

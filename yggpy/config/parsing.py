@@ -324,6 +324,7 @@ _KEYS: Mapping[str, _Apply] = MappingProxyType(
         "InterfacePeers": _apply_interface_peers,
         "Listen": _list("listen"),
         "AdminListen": _scalar("admin_listen", _string),
+        "HTTPListen": _scalar("http_listen", _string),
         "MulticastInterfaces": _apply_multicast_interfaces,
         "AllowedPublicKeys": _list("allowed_public_keys"),
         "GroupPassword": _scalar("group_password", _string),
@@ -344,7 +345,7 @@ _NAMES = {name.lower(): name for name in _KEYS}
 _LIST_OF_TEXT = Shape(elements=TEXT)
 CONFIG_SHAPE = Shape(
     members={
-        **dict.fromkeys(("privatekey", "privatekeypath", "adminlisten", "grouppassword", "ifname"), TEXT),
+        **dict.fromkeys(("privatekey", "privatekeypath", "adminlisten", "httplisten", "grouppassword", "ifname"), TEXT),
         **dict.fromkeys(("peers", "listen", "allowedpublickeys"), _LIST_OF_TEXT),
         "interfacepeers": Shape(elements=_LIST_OF_TEXT),
         "multicastinterfaces": Shape(elements=Shape(members={"regex": TEXT, "password": TEXT})),

@@ -1,6 +1,8 @@
 """Private keys as PEM files (protocol section 14.3): PKCS#8 with an Ed25519 seed, as OpenSSL writes them, too.
 
-Writing is a fixed prefix before the seed. Reading leaves the many forms that PKCS#8 may take to ``cryptography``.
+Writing is a fixed prefix before the seed, and what was written so is read so: a node with a key file, as every
+container with a state directory has one, need not load ``cryptography`` and its 8 MB. All other forms that PKCS#8 may
+take are left to that.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import binascii
 import re
 
 from yggpy.errors import ConfigError
-from yggpy.keys import PrivateKey
+from yggpy.keys import SEED_SIZE, PrivateKey
 
 __all__ = ["MAX_PEM_SIZE", "private_key_from_pem", "private_key_to_pem", "read_private_key"]
 
@@ -43,6 +45,8 @@ def private_key_from_pem(data: bytes) -> PrivateKey:
 
 
 def _from_pkcs8(der: bytes) -> PrivateKey:
+    if der.startswith(_PKCS8_ED25519) and len(der) == len(_PKCS8_ED25519) + SEED_SIZE:
+        return PrivateKey.from_seed(der[len(_PKCS8_ED25519) :])
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_der_private_key

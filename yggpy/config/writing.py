@@ -57,6 +57,10 @@ Where yggdrasilctl and other tools reach this node: a unix:// or tcp://
 URI. Give the same to yggdrasilctl as -endpoint=URI. The default is a
 UNIX socket that only users with the right to it can open.
 "none" means no admin socket.""",
+    "HTTPListen": """\
+Where monitoring reaches this node by HTTP (/healthz, /readyz, /metrics);
+an addition of yggpy, which the Go node ignores. A unix:// or tcp:// URI
+or host:port; empty or "none": nowhere. See docs/metrics.md.""",
     "MulticastInterfaces": """\
 Which network interfaces to use for finding neighbours in the local
 network. For an interface, the first entry counts whose Regex (a regular
@@ -137,6 +141,8 @@ def _tree(config: Config) -> dict[str, Any]:
     tree["Listen"] = unless_null("Listen", config.listen)
     if config.admin_listen:
         tree["AdminListen"] = config.admin_listen
+    if config.http_listen:
+        tree["HTTPListen"] = config.http_listen
     tree["MulticastInterfaces"] = unless_null(
         "MulticastInterfaces", [_multicast_tree(interface) for interface in config.multicast_interfaces]
     )

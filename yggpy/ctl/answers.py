@@ -314,6 +314,22 @@ def _firewall(answer: Answer) -> Table:
     return Table((), [("Firewall enabled:", "true"), *counters, *rules])
 
 
+@renders("getHealth")
+def _health(answer: Answer) -> Table:
+    status = Entry(answer.value())
+    return Table(
+        (),
+        [
+            ("Ready:", str(status.flag("ready")).lower()),
+            ("Reason:", status.text("reason")),
+            ("Peers up:", f"{status.whole('up')} of {status.whole('peers')}"),
+            ("Configured peers up:", f"{status.whole('configured_up')} of {status.whole('configured')}"),
+            ("Parent:", status.text("parent") or "-"),
+            *(("Failing peer:", f"{peer.text('remote')} {peer.text('error')}") for peer in status.entries("failing")),
+        ],
+    )
+
+
 @renders("getHosts")
 def _hosts(answer: Answer) -> Table:
     status = Entry(answer.value())

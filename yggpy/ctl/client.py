@@ -109,6 +109,7 @@ class AdminConnection:
         self._socket: socket.socket | None = None
         self._received = bytearray()
         self._value_end = _ValueEnd()
+        self._with_answer = False
 
     def __enter__(self) -> Self:
         return self
@@ -146,7 +147,7 @@ class AdminConnection:
         """
         answer = self._ask({"request": name, "arguments": dict(arguments or {})})
         if answer.ok:
-            self._value_end = _ValueEnd()
+            self._value_end, self._with_answer = _ValueEnd(), True
             self._keep_alive()
         else:
             self.close()
@@ -156,16 +157,17 @@ class AdminConnection:
         """Return the descriptor to wait at before :meth:`read_values`; -1 when there is no connection."""
         return -1 if self._socket is None else self._socket.fileno()
 
-    def read_values(self, *, wait: bool = True) -> Iterator[str] | None:
+    def read_values(self) -> Iterator[str] | None:
         """Wait for the next piece of a stream; return the JSON values that are complete with it, None at the end.
 
-        There may be none. With ``wait=False`` those that came together with the answer. Values are as they were spelt,
-        and may be no JSON inside. Raises ``AnswerError``, here or behind the last good value, also when the stream ends
-        in the middle of a value; the connection is closed then, as at the end.
+        There may be none. The first call does not wait: it returns those that came together with the answer. Values are
+        as they were spelt, and may be no JSON inside. Raises ``AnswerError``, here or behind the last good value, also
+        when the stream ends in the middle of a value; the connection is closed then, as at the end.
         """
         if self._socket is None:
             return None
-        if not wait:
+        if self._with_answer:
+            self._with_answer = False
             return self._values_so_far()
         self._socket.settimeout(None)
         try:

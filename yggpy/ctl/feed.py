@@ -42,7 +42,7 @@ class EventFeed:
         except CtlError:
             return
         if answer.error is None:
-            self._take(wait=False)
+            self._take()
         elif is_unknown_command(answer.error):
             self._wanted = False
 
@@ -57,11 +57,11 @@ class EventFeed:
             poll = select.poll()
             poll.register(number, select.POLLIN)
             if poll.poll(left * 1000):
-                self._take(wait=True)
+                self._take()
 
-    def _take(self, *, wait: bool) -> None:
+    def _take(self) -> None:
         try:
-            for text in self._connection.read_values(wait=wait) or ():
-                self.events.append(event_line(event_object(text)))
+            for text in self._connection.read_values() or ():
+                self.events.append(event_line(event_object(text), date=False))
         except CtlError:
             self._connection.close()

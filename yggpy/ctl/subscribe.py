@@ -24,7 +24,8 @@ __all__ = ["event_line", "event_object", "is_unknown_command", "one_line", "subs
 
 COMMAND = "subscribe"
 _UNKNOWN = "unknown action"
-_TIME = "%Y/%m/%d %H:%M:%S"
+_TIME = "%H:%M:%S"
+_DATE_AND_TIME = f"%Y/%m/%d {_TIME}"
 _FAR_AHEAD = 1 << 40
 """Seconds since 1970 beyond which a time is no time."""
 
@@ -42,12 +43,12 @@ def event_object(text: str) -> dict[str, Any]:
     return value
 
 
-def event_line(event: dict[str, Any]) -> str:
+def event_line(event: dict[str, Any], *, date: bool = True) -> str:
     """Return an event in words: its time here, its name, and each member that says something as ``name=value``.
 
-    The key of a node is left out where its address says the same.
+    The key of a node is left out where its address says the same; ``date=False`` leaves the day out.
     """
-    words = [_clock(event.get("time")), str(event.get("event", "(no name)"))]
+    words = [_clock(event.get("time"), _DATE_AND_TIME if date else _TIME), str(event.get("event", "(no name)"))]
     for name, value in event.items():
         if name in ("event", "time") or value in (None, "") or value is False:
             continue
@@ -57,10 +58,10 @@ def event_line(event: dict[str, Any]) -> str:
     return printable(" ".join(words))
 
 
-def _clock(seconds: Any) -> str:
+def _clock(seconds: Any, form: str) -> str:
     if type(seconds) not in (int, float) or not 0 <= seconds < _FAR_AHEAD:
         return "(no time)"
-    return time.strftime(_TIME, time.localtime(seconds))
+    return time.strftime(form, time.localtime(seconds))
 
 
 def _word(value: Any) -> str:
@@ -87,7 +88,7 @@ def subscribe(invocation: Invocation) -> int:
                 raise CtlError(f'this node tells no events, as Go\'s does not: "{printable(answer.error)}"')
             return invocation.refused(answer.error)
         try:
-            values = connection.read_values(wait=False)
+            values = connection.read_values()
             while values is not None:
                 for text in values:
                     write(_shown(text, as_json=invocation.json))

@@ -33,6 +33,7 @@ __all__ = [
     "DatapathUpcalls",
     "LinkCounters",
     "LinkEnd",
+    "PlaneCounters",
     "SessionCounters",
     "StreamClosed",
     "TlsIdentity",
@@ -148,6 +149,32 @@ class SessionCounters:
     bytes_sent: int
 
 
+@dataclass(frozen=True, slots=True)
+class PlaneCounters:
+    """What a data plane has counted since it was made, ended links and sessions included, and what waits in it now."""
+
+    bytes_received: int
+    """Of all links, as in ``LinkCounters``."""
+    bytes_sent: int
+    dropped_packets: int
+    """By the links' queues."""
+    queued_bytes: int
+    """Waiting in the links' queues."""
+    transit_packets: int
+    """Passed on for others, or put into a link's queue for that."""
+    transit_bytes: int
+    session_bytes_received: int
+    """Of all sessions, as in ``SessionCounters``."""
+    session_bytes_sent: int
+    tun_queued_bytes: int
+    """Read from the TUN and waiting for a link. The pure plane leaves them in the kernel."""
+    tun_queued_packets: int
+    tun_dropped_packets: int
+    """By that queue."""
+    questions_dropped: int
+    """Upcalls that found no room; their packets are lost. The pure plane asks at once."""
+
+
 class DatapathUpcalls(Protocol):
     """What the data plane asks of the control plane. Called on the event loop's thread; must not block."""
 
@@ -211,6 +238,11 @@ class DatapathUpcalls(Protocol):
 class Datapath(Protocol):
     """The packet path. Methods are called on the event loop's thread and return at once, but for ``open_stream``."""
 
+    @property
+    def name(self) -> str:
+        """Which one this is: ``native`` or ``pure``."""
+        ...
+
     # -- streams and links -------------------------------------------------------------------------------
 
     async def open_stream(self, sock: socket.socket, tls: TlsParameters | None) -> ByteStream:
@@ -238,6 +270,10 @@ class Datapath(Protocol):
 
     def link_counters(self, link_id: int) -> LinkCounters:
         """Counters of an attached link; zeros for an unknown one."""
+        ...
+
+    def counters(self) -> PlaneCounters:
+        """What has been counted over all links and sessions, and what waits."""
         ...
 
     # -- tables ------------------------------------------------------------------------------------------

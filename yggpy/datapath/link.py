@@ -262,5 +262,6 @@ class PeerLink:
             self._timer.cancel()
             self._timer = None
         self._out.clear()
-        self._queue = PacketQueue()
+        dropped, self._queue = self._queue.dropped, PacketQueue()
+        self._queue.dropped = dropped
         self._owner.link_closed(self, end)

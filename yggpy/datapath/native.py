@@ -33,6 +33,7 @@ from yggpy.datapath.base import (
     DatapathUpcalls,
     LinkCounters,
     LinkEnd,
+    PlaneCounters,
     SessionCounters,
     TlsParameters,
 )
@@ -67,6 +68,8 @@ class NativeDatapath:
     With ``threaded`` it needs a running event loop, and ``scheduler`` must show the time of the machine's clock.
     """
 
+    name = "native"
+
     def __init__(
         self, own_key: bytes, scheduler: Scheduler, upcalls: DatapathUpcalls, *, threaded: bool = True
     ) -> None:
@@ -77,6 +80,7 @@ class NativeDatapath:
         self._with_carrier: dict[int, int] = {}
         """Bytes of each feed that its stream still buffers, as far as the engine has been told."""
         self._generations: dict[bytes, int] = {}
+        self._counted = PlaneCounters(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         self._on_tun_error: Callable[[OSError], None] | None = None
         self._tun_serial = 0
         self._turn_scheduled = False
@@ -325,6 +329,12 @@ class NativeDatapath:
         """See :class:`Datapath`."""
         return LinkCounters(0, 0) if self._closed else LinkCounters(*self._engine.link_counters(link_id))
 
+    def counters(self) -> PlaneCounters:
+        """See :class:`Datapath`."""
+        if not self._closed:
+            self._counted = PlaneCounters(*self._engine.counters())
+        return self._counted
+
     # -- tables ------------------------------------------------------------------------------------------
 
     def set_fib(self, fib: Fib) -> None:
@@ -454,6 +464,7 @@ class NativeDatapath:
         self.detach_tun()
         for link_id in list(self._links):
             self.close_link(link_id, LinkEnd(CloseReason.LOCAL))
+        self.counters()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

@@ -28,6 +28,7 @@ from yggpy.datapath.base import (
     DatapathUpcalls,
     LinkCounters,
     LinkEnd,
+    PlaneCounters,
     SessionCounters,
     TlsParameters,
 )
@@ -59,6 +60,8 @@ _ZERO_PATH = b"\0"
 class PureDatapath:
     """A :class:`~yggpy.datapath.base.Datapath` for the node with public key ``own_key``."""
 
+    name = "pure"
+
     def __init__(self, own_key: bytes, scheduler: Scheduler, upcalls: DatapathUpcalls) -> None:
         self._own_key = own_key
         self._own_address = Address.for_key(own_key).packed
@@ -77,6 +80,10 @@ class PureDatapath:
         self._mtu = DEFAULT_MTU
         self._tun: TunPort | None = None
         self._firewall: Firewall | None = None
+        self._ended = LinkCounters(0, 0)
+        """What links that have ended had counted."""
+        self._transit_packets = self._transit_bytes = 0
+        self._session_received = self._session_sent = 0
         self._congested: PeerLink | None = None
         """The link that had to queue the last packet of this node, while it is full."""
 
@@ -117,6 +124,24 @@ class PureDatapath:
         link = self._links.get(link_id)
         return LinkCounters(0, 0) if link is None else link.counters
 
+    def counters(self) -> PlaneCounters:
+        """See :class:`Datapath`."""
+        links = [self._ended, *(link.counters for link in self._links.values())]
+        return PlaneCounters(
+            bytes_received=sum(link.bytes_received for link in links),
+            bytes_sent=sum(link.bytes_sent for link in links),
+            dropped_packets=sum(link.dropped_packets for link in links),
+            queued_bytes=sum(link.queued_bytes for link in links),
+            transit_packets=self._transit_packets,
+            transit_bytes=self._transit_bytes,
+            session_bytes_received=self._session_received,
+            session_bytes_sent=self._session_sent,
+            tun_queued_bytes=0,
+            tun_queued_packets=0,
+            tun_dropped_packets=0,
+            questions_dropped=0,
+        )
+
     # -- what links report (LinkOwner) -------------------------------------------------------------------
 
     def link_frame(self, link: PeerLink, frame_type: int, payload: bytes, now: float) -> None:
@@ -142,6 +167,12 @@ class PureDatapath:
         """Forget the link and tell the control plane."""
         if self._links.pop(link.link_id, None) is None:
             return
+        before, last = self._ended, link.counters
+        self._ended = LinkCounters(
+            before.bytes_received + last.bytes_received,
+            before.bytes_sent + last.bytes_sent,
+            dropped_packets=before.dropped_packets + last.dropped_packets,
+        )
         if link is self._congested:
             self._decongest()
         self._up.link_ended(link.link_id, end)
@@ -309,6 +340,7 @@ class PureDatapath:
             self._up.session_nonce_exhausted(remote.key)
             payload = session.seal(message)
         remote.bytes_sent += len(message)
+        self._session_sent += len(message)
         remote.last_session_use = self._scheduler.now()
         if remote.path is None:
             self._up.path_missing(remote.key, payload)
@@ -358,6 +390,8 @@ class PureDatapath:
         if link_id is not None:
             link = self._links.get(link_id)
             if link is not None:
+                self._transit_packets += 1
+                self._transit_bytes += len(payload)
                 view = memoryview(payload)
                 mark = encode_uvarint(next_watermark)
                 size = tail + len(mark) + len(payload) - body
@@ -375,6 +409,9 @@ class PureDatapath:
             forwarded = Traffic(
                 traffic.path, traffic.from_path, traffic.source, traffic.dest, watermark, traffic.payload
             )
+            if link_id in self._links:
+                self._transit_packets += 1
+                self._transit_bytes += len(payload)
             self.send_queued(link_id, _TRAFFIC, forwarded.encode(), traffic.source, traffic.dest)
         elif traffic.dest == self._own_key:
             self._deliver(traffic.source, traffic.payload, now)
@@ -405,6 +442,7 @@ class PureDatapath:
             return
         message = opened.message
         remote.bytes_received += len(message)
+        self._session_received += len(message)
         remote.last_session_use = now
         if opened.case is not None:
             self._up.session_ratchet(remote.key, opened.case, opened.nonce, opened.next_public)

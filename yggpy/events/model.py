@@ -60,7 +60,7 @@ class LinkUp(Event):
     name: ClassVar[str] = "link_up"
     group: ClassVar[str] = "links"
     uri: str
-    """As ``getPeers`` shows it in ``remote``."""
+    """As ``getPeers`` shows it in ``remote``, but without a proxy's user and password."""
     interface: str
     inbound: bool
     key: bytes

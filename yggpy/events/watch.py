@@ -38,6 +38,9 @@ class CoreWatch:
         self._paths: dict[bytes, tuple[int, ...]] = {}
         self._sessions: set[bytes] = set()
         self._parent = self._root = own_key
+        self.parent_changes = 0
+        """How often there was another parent than before, or none."""
+        self.root_changes = 0
 
     def path_installed(self, key: bytes, path: tuple[int, ...]) -> None:
         """The coordinates of ``key`` are ``path``, perhaps as before."""
@@ -68,9 +71,11 @@ class CoreWatch:
     def tree_is(self, parent: bytes, root: bytes) -> None:
         """Parent and root, as they are now."""
         if parent != self._parent:
+            self.parent_changes += 1
             previous, self._parent = self._parent, parent
             self._publish(partial(_parent_changed, parent, previous))
         if root != self._root:
+            self.root_changes += 1
             previous, self._root = self._root, root
             self._publish(partial(_root_changed, root, previous))
 

@@ -91,3 +91,5 @@ class LinkStatus:
     last_error: str | None = None
     """Why the last attempt failed or the last connection ended; None since a handshake succeeded."""
     last_error_at: float | None = None
+    local: bool = False
+    """Whether it is with a neighbour found by multicast, whoever of the two dialled."""

@@ -27,6 +27,7 @@ from yggpy.links.model import EstablishedLink, LinkHost, LinkInfo, LinkKind, Lin
 from yggpy.links.reasons import explain, reason_of, same_reason
 from yggpy.links.transports import Transport
 from yggpy.links.uri import LinkOptions, LinkUri
+from yggpy.links.url import without_secrets
 
 __all__ = ["Link", "LinkContext", "Peering"]
 
@@ -60,6 +61,8 @@ class Link:
         allowed_keys: frozenset[bytes] | None = None,
     ) -> None:
         self.uri = uri
+        self.shown_uri = without_secrets(uri)
+        """For logs and events: without a proxy's user and password."""
         self.interface = interface
         self.kind = kind
         self.task: asyncio.Task[None] | None = None
@@ -119,6 +122,7 @@ class Link:
             handshake_bytes_sent=0 if handshake is None else handshake.bytes_sent,
             last_error=self._last_error,
             last_error_at=self._last_error_at,
+            local=self.local,
         )
 
     def stop(self) -> None:
@@ -160,7 +164,7 @@ class Link:
         context.publish(
             lambda time: LinkUp(
                 time=time,
-                uri=info.uri,
+                uri=self.shown_uri,
                 interface=info.interface,
                 inbound=info.inbound,
                 key=info.key,
@@ -189,7 +193,7 @@ class Link:
         self._context.publish(
             lambda time: LinkDown(
                 time=time,
-                uri=info.uri,
+                uri=self.shown_uri,
                 interface=info.interface,
                 inbound=info.inbound,
                 key=info.key,
@@ -268,7 +272,9 @@ class Peering(Link):
     def _tell_of_retry(self, delay: float | None) -> None:
         reason = self.status().last_error or "closed by this node"
         self._context.publish(
-            lambda time: PeerRetrying(time=time, uri=self.uri, interface=self.interface, reason=reason, delay=delay)
+            lambda time: PeerRetrying(
+                time=time, uri=self.shown_uri, interface=self.interface, reason=reason, delay=delay
+            )
         )
 
     def kick(self) -> None:
@@ -295,13 +301,13 @@ class Peering(Link):
             self._fail(reason_of(error))
             return isinstance(error, SelfConnectionError)
         except Exception as error:  # a defect of ours must not end the peering for good
-            self._context.log.exception("Peering %s met an internal error", self.uri)
+            self._context.log.exception("Peering %s met an internal error", self.shown_uri)
             self.note_failure(f"internal error: {error}")
         return False
 
     def _fail(self, reason: str) -> None:
         self.note_failure(reason)
-        log, where = self._context.log, self.uri + (f" via {self.interface}" if self.interface else "")
+        log, where = self._context.log, self.shown_uri + (f" via {self.interface}" if self.interface else "")
         news = self.kind is LinkKind.PERSISTENT and not same_reason(reason, self._reported)
         log.log(logging.WARNING if news else logging.DEBUG, "Cannot peer with %s: %s", where, explain(reason))
         self._reported = reason

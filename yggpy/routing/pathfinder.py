@@ -32,12 +32,16 @@ from yggpy.wire.packets import (
     path_info_signed_bytes,
 )
 
-__all__ = ["MAX_PATHS", "MAX_PATH_PORTS", "MAX_RUMORS", "PathHost", "Pathfinder"]
+__all__ = ["BROKEN_THROTTLE", "MAX_PATHS", "MAX_PATH_PORTS", "MAX_RUMORS", "PathHost", "Pathfinder"]
 
 PATH_TIMEOUT = 60.0
 """Seconds that a path lives after its last confirmation, and a rumour after its last look-up."""
 PATH_THROTTLE = 1.0
 """Least seconds between two look-ups for one node."""
+BROKEN_THROTTLE = 0.25
+"""The same where packets are known to be stuck on the old path. A node that was asked while the tree was still changing
+gives an answer that is worth nothing, and its next one of the same second is not taken: so ask again soon (Go does so
+for every stuck packet)."""
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
 """Seconds after which an unanswered look-up is repeated, one after the other."""
 MAX_PATHS = 16384
@@ -213,7 +217,7 @@ class Pathfinder:
         """Search for ``dest`` unless that was done just now; return the peers that were asked."""
         path = self._paths.get(dest)
         if path is not None:
-            if now - path.requested_at < PATH_THROTTLE:
+            if now - path.requested_at < (BROKEN_THROTTLE if path.broken else PATH_THROTTLE):
                 return []
             path.requested_at = now
         return self._handle_lookup(self._make_lookup(dest), self._own_key, now)

@@ -481,6 +481,11 @@ class Router:
         """Number of nodes whose info is known."""
         return len(self._tree)
 
+    @property
+    def path_count(self) -> int:
+        """Number of nodes to which a path is known."""
+        return len(self._paths.entries())
+
     def tree(self) -> list[TreeEntry]:
         """Return all known nodes, by key."""
         entries = []
