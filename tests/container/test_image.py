@@ -54,7 +54,7 @@ def test_size_beside_the_go_image(
     base, ours, theirs = (images.size(name) / 1e6 for name in (images.base, images.node, images.go(go)))
     print(f"image sizes in MB: base {base:.0f}; with yggpy {ours:.0f}; with the Go node {theirs:.0f}")
     record_property("image_megabytes", {"base": base, "yggpy": ours, "go": theirs})
-    assert base < ours < base + 65, "yggpy and its libraries have grown; docs/containers.md says how large they are"
+    assert base < ours < base + 60, "yggpy and its libraries have grown; docs/containers.md says how large they are"
 
 
 # ---- as it runs ----
