@@ -98,7 +98,7 @@ def _two_routers(docker: ContainerLab, readme: Readme) -> None:
     assert router1.inspect()["HostConfig"]["CapAdd"] is None
     assert readme.run("docker exec router-leaf1 yggpy-ctl getPeers").count("Up") >= 2
 
-    groups = {"ours": leaves, "go": go_leaves}
+    groups: dict[str, Sequence[Container]] = {"ours": leaves, "go": go_leaves}
     outages: dict[str, dict[str, list[float]]] = {}
     for death in ("killed", "hangs"):
         _put_below([*leaves, *go_leaves], router1, router2)
