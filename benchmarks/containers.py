@@ -132,6 +132,8 @@ def main() -> int:
     try:
         with Engine() as engine:
             images, programs = Images(engine), obtain(GO_VERSION)
+            for kind, image in ((OURS, images.node), (GO, images.go(programs))):  # made on nobody's time
+                print(f"image with {kind}: {images.size(image) / 1e6:.0f} MB", file=sys.stderr)
             for kind in options.kinds:
                 with ContainerLab(engine, images, programs) as lab:
                     crowds.append(measure(lab, kind, options.count, options.settle, options.seconds))

@@ -17,7 +17,6 @@ import struct
 from typing import Any
 
 from yggpy.address import Address
-from yggpy.container import container_advice
 from yggpy.errors import YggpyError
 
 __all__ = ["AUTO_NAME", "MAX_MTU", "MIN_MTU", "PREFIX_LENGTH", "TunDevice", "TunError"]
@@ -142,6 +141,8 @@ def _explain_create(error: OSError | ValueError) -> str:
 
 def _remedy(usual: str) -> str:
     """Return what to do: in a container all that it was not given, elsewhere ``usual``; or do without a TUN."""
+    from yggpy.container import container_advice  # with pathlib, which a node that is well does not need
+
     return f"{container_advice() or usual}, or {_NO_TUN_HINT}"
 
 

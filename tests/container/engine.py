@@ -65,8 +65,9 @@ class Engine:
         """``own``: use a daemon of our own, kept in ``folder``, even where another one answers."""
         self.folder = folder
         digest = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
-        self._run = Path(f"/run/yggpy-docker-{digest}")  # short: socket paths have 107 bytes
-        self._pid_file = self._run / "docker.pid"
+        self.run_folder = Path(f"/run/yggpy-docker-{digest}")
+        """Where our own daemon has its socket; short, since socket paths have 107 bytes."""
+        self._pid_file = self.run_folder / "docker.pid"
         self._bridge = f"yggpy-{digest}"
         self._own = own
         self._users: IO[str] | None = None
@@ -118,8 +119,8 @@ class Engine:
         if shutil.which("dockerd") is None:
             raise DockerError("no Docker daemon answers, and there is no program dockerd: apt-get install docker.io")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._run.mkdir(mode=0o700, exist_ok=True)
-        socket = f"unix://{self._run}/docker.sock"
+        self.run_folder.mkdir(mode=0o700, exist_ok=True)
+        socket = f"unix://{self.run_folder}/docker.sock"
         self.environment = {**os.environ, "DOCKER_HOST": socket}
         with self._lock("lock"):
             self._users = open(self.folder / "users", "w")  # noqa: SIM115
@@ -128,7 +129,7 @@ class Engine:
                 self._launch(socket)
 
     def _launch(self, socket: str) -> None:
-        command = ["dockerd", "--data-root", self.folder / "docker", "--exec-root", self._run / "exec"]
+        command = ["dockerd", "--data-root", self.folder / "docker", "--exec-root", self.run_folder / "exec"]
         command += ["--pidfile", self._pid_file, "--host", socket]
         if _other_daemon_runs():
             self._ip("link", "add", self._bridge, "type", "bridge", check=False)  # a killed run may have left it
@@ -175,7 +176,11 @@ class Engine:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
         self._ip("link", "delete", self._bridge, check=False)
-        shutil.rmtree(self._run, ignore_errors=True)
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            place = line.split()[1]  # dockerd leaves the namespace of containers with the host's network
+            if place.startswith(f"{self.run_folder}/"):
+                subprocess.run(["umount", "--lazy", place], check=False, timeout=30)
+        shutil.rmtree(self.run_folder, ignore_errors=True)
 
     def _ip(self, *arguments: str, check: bool = True) -> None:
         done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30, check=False)

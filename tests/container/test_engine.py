@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,23 @@ def test_a_daemon_of_our_own(tmp_path: Path, images: Images) -> None:
         assert first.docker("image", "ls", "--quiet") == ""
         with pytest.raises(DockerError, match="exit code"):
             first.docker("run", "--rm", "--network", "none", images.base, "true")
+        # A container with the host's network makes it leave a mount behind.
+        source = first.folder / "root"
+        source.mkdir()
+        first.docker("import", _tar_with_nothing(source), "nothing")
+        with pytest.raises(DockerError, match="exec"):
+            first.docker("run", "--rm", "--network", "host", "nothing", "/no-such-program")
     assert not Path(f"/proc/{pid}").exists()
     assert not first.answers()
+    assert not list(Path("/run").glob(f"{first.run_folder.name}*"))
     assert _shared_network() == before, "the other daemon has lost something"
+
+
+def _tar_with_nothing(folder: Path) -> Path:
+    target = folder.with_suffix(".tar")
+    with tarfile.open(target, "w") as archive:
+        archive.add(folder, "etc")
+    return target
 
 
 def _shared_network() -> list[str]:

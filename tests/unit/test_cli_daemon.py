@@ -214,7 +214,7 @@ class Monitoring:
         self.events.append("close monitoring")
 
 
-STARTED = ("start multicast", "start tun")
+STARTED = ("start multicast", "start tun", "apply dns")
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_only_the_first_multicast_entry_inherits() -> None:
 def test_the_http_endpoint_is_off_unless_given() -> None:
     assert parse("").http_listen == parse('HTTPListen: ""').http_listen == ""
     assert parse("httplisten: localhost:9101").http_listen == "localhost:9101"
-    assert parse("HTTPListen: :9101").to_json().count('"HTTPListen": ":9101"') == 1
+    assert parse('HTTPListen: ":9101"').to_json().count('"HTTPListen": ":9101"') == 1
     assert "HTTPListen" not in parse("").to_hjson()
 
 

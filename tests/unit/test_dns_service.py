@@ -248,6 +248,25 @@ async def test_many_questions_on_one_connection() -> None:
         writer.close()
 
 
+async def test_the_end_hangs_up_on_clients_and_is_no_error() -> None:
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+    mesh = Mesh()
+    mesh.gate.clear()
+    async with running(SECTION, mesh) as (made, where):
+        reader, writer = await asyncio.open_connection(*where[0])
+        query = dns.message.make_query("web.ygg", "AAAA").to_wire()
+        writer.write(struct.pack(">H", len(query)) + query)
+        waiting = asyncio.create_task(ask(where[0], "web.ygg"))
+        await until(lambda: made.status().counters.answered == 2)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await reader.readexactly(1)
+    writer.close()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    assert errors == []
+
+
 async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_CLIENTS", 2)
     async with running(SECTION) as (_, where):

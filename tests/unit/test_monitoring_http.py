@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -140,7 +141,8 @@ async def test_slow_clients_are_closed(endpoint: MonitoringEndpoint, monkeypatch
                 break
             writer.write(letter.encode())
             await asyncio.sleep(0.01)
-        assert await closed == b""
+        with contextlib.suppress(ConnectionResetError):  # what is unread when a connection is closed
+            assert await closed == b""
     writer.close()
 
 

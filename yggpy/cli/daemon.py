@@ -211,9 +211,9 @@ class _Daemon:
         await self._admin.start()
         node.start_multicast()
         node.start_tun()
+        await node.apply_dns()
         self._reloader.follow_http = self._follow_http
         await self._follow_http(config.http_listen)  # not before: it may be to listen on the mesh address
-        await node.apply_dns()
         if self._options.user is not None:
             self._become(self._options.user)
         self._manager.ready(status)

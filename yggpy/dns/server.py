@@ -207,7 +207,8 @@ class _Listener:
             return
         self._clients.add(task)
         try:
-            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            # Cancelled by ``close``: some versions of asyncio would report that as an error of this task.
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._converse(reader, writer)
         finally:
             self._clients.discard(task)
