@@ -14,7 +14,7 @@ from tests.container.readme import EXAMPLES
 
 FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
 FLAGS = {"subnet": DOCKER_FLAGS[:2]}
-"""What else than :data:`DOCKER_FLAGS` nodes are given: those in a host's own network must take its sysctls as they are."""
+"""Where nodes are given less than :data:`DOCKER_FLAGS`: in a host's own network its sysctls are not theirs to set."""
 
 
 def test_the_index_lists_all() -> None:
