@@ -72,12 +72,18 @@ try() {
     report stranger "a link to the router" "$(linked stranger)" out "$(failure stranger)"
     wait_for "a word from guest's node" attempted guest
     report guest "a link to the router" "$(linked guest)" out "$(failure guest)"
-    report neighbour "to be found by multicast" "$(neighbour)" out
-    # These two are in the mesh.
+    # The other two are in the mesh. All three take their time, so they try at once.
     wait_for "member to be in the mesh" docker exec "${PREFIX}member" yggpy-ctl health
-    report member "a ping" "$(pings member && echo in || echo out)" out
     wait_for "insider to be in the mesh" docker exec "${PREFIX}insider" yggpy-ctl health
-    report insider "the page" "$(fetch insider && echo in || echo out)" out "refused by the filter: $(refused)"
+    results=$(mktemp -d)
+    neighbour >"$results/neighbour" &
+    { pings member && echo in || echo out; } >"$results/member" &
+    { fetch insider && echo in || echo out; } >"$results/insider" &
+    wait
+    report neighbour "to be found by multicast" "$(cat "$results/neighbour")" out
+    report member "a ping" "$(cat "$results/member")" out
+    report insider "the page" "$(cat "$results/insider")" out "refused by the filter: $(refused)"
+    rm -r "$results"
     return $verdict
 }
 
@@ -140,10 +146,10 @@ address() { ask "$1" getSelf 'answer["address"]'; }
 # fetch NAME: the page of the server, as NAME sees it
 fetch() {
     docker exec "${PREFIX}$1" python3 -c 'import sys, urllib.request
-urllib.request.urlopen(f"http://[{sys.argv[1]}]/", timeout=3).read()' "$(address server)" >/dev/null 2>&1
+urllib.request.urlopen(f"http://[{sys.argv[1]}]/", timeout=8).read()' "$(address server)" >/dev/null 2>&1
 }
 
-pings() { docker exec "${PREFIX}$1" ping -c 3 -i 0.3 -W 1 "$(address server)" >/dev/null 2>&1; }
+pings() { docker exec "${PREFIX}$1" ping -c 1 -w 8 "$(address server)" >/dev/null 2>&1; }
 
 # attempted NAME: whether its node has come to an end of dialling the router, the one or the other
 attempted() { ask "$1" getPeers 'answer["peers"][0]["up"] or answer["peers"][0]["last_error"]'; }
@@ -152,9 +158,9 @@ linked() { ask "$1" getPeers '"in" if answer["peers"][0]["up"] else "out"'; }
 
 failure() { ask "$1" getPeers 'answer["peers"][0].get("last_error", "")'; }
 
-# neighbour: beacons go out every second or two, so in six seconds they would have met
+# neighbour: beacons go out every second or two, so in eight seconds they would have met
 neighbour() {
-    for _ in 1 2 3 4 5 6; do
+    for _ in 1 2 3 4 5 6 7 8; do
         if [ "$(ask neighbour getPeers 'len(answer.get("peers") or [])')" != 0 ]; then
             echo in
             return

@@ -170,11 +170,11 @@ class Engine:
         os.kill(pid, signal.SIGTERM)
         limit = time.monotonic() + STOP_TIMEOUT
         while _lives(pid):
-            if self._process is not None:
-                self._process.poll()  # our child: no zombie is to stay
             if time.monotonic() > limit:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
+        if self._process is not None:
+            self._process.poll()  # our child: no zombie is to stay
         self._ip("link", "delete", self._bridge, check=False)
         for line in Path("/proc/self/mounts").read_text().splitlines():
             place = line.split()[1]  # dockerd leaves the namespace of containers with the host's network
@@ -236,11 +236,12 @@ class Engine:
 
 
 def _lives(pid: int) -> bool:
-    """Whether the process is there and a Docker daemon."""
+    """Whether the process is there and a Docker daemon. One that has ended, and whose parent does not ask, is not."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip() == "dockerd"
+        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
     except OSError:
         return False
+    return name == "dockerd" and rest.split()[0] != "Z"
 
 
 def _other_daemon_runs() -> bool:

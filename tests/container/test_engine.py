@@ -15,7 +15,7 @@ from tests.container.images import Images
 @pytest.mark.usefixtures("engine")
 def test_a_daemon_of_our_own(tmp_path: Path, images: Images) -> None:
     before = _shared_network()
-    first, second = Engine(tmp_path, own=True), Engine(tmp_path, own=True)
+    first, second, last = (Engine(tmp_path, own=True) for _ in range(3))
     with first:
         pid = first.pid
         assert first.is_own
@@ -34,7 +34,11 @@ def test_a_daemon_of_our_own(tmp_path: Path, images: Images) -> None:
         first.docker("import", _tar_with_nothing(source), "nothing")
         with pytest.raises(DockerError, match="exec"):
             first.docker("run", "--rm", "--network", "host", "nothing", "/no-such-program")
-    assert not Path(f"/proc/{pid}").exists()
+        last.start()
+    # Who ends it need not be who started it, and learns of its end though it is the child of another.
+    assert last.pid == pid
+    last.close()
+    assert last.pid is None
     assert not first.answers()
     assert not list(Path("/run").glob(f"{first.run_folder.name}*"))
     assert _shared_network() == before, "the other daemon has lost something"

@@ -108,8 +108,10 @@ def test_sanitizers(lab: Lab, sanitizer: str, tmp_path: Path) -> None:
 
     for dest in (other, go, router):
         for size in (56, 1400, 60000):
-            result = ping(large, dest, count=10, interval=0.02, size=size)
-            assert result.lost <= (dest is go and size > SMALL_MTU), result.output  # the first one finds out the MTU
+            in_pieces = dest is go and size > SMALL_MTU
+            result = ping(large, dest, count=10, interval=0.1 if in_pieces else 0.02, size=size)
+            # Where one finds out the MTU first, and each is forty packets then, of which a busy node may drop some.
+            assert result.lost <= (5 if in_pieces else 0), result.output
     _transfer(large, other)
     _transfer(large, go)
     _transfer(large, go, "-R")

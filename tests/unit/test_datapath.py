@@ -227,7 +227,7 @@ def test_what_a_plane_counts_outlives_links_and_sessions(bench: Bench) -> None:
 def test_what_waits_in_a_link_is_shown_and_forgotten_with_it(bench: Bench) -> None:
     peer = bench.link(1, REMOTE, (1,))
     peer.buffered = 1 << 20
-    for number in range(40):
+    for number in range(200):  # however much of it the kernel takes
         bench.datapath.send_queued(1, FrameType.PATH_LOOKUP, bytes(10_000), OWN, bytes([number]) * 32)
     bench.take()
     counted, link = bench.datapath.counters(), bench.datapath.link_counters(1)
