@@ -70,6 +70,7 @@ async def test_pages(endpoint: MonitoringEndpoint) -> None:
     status, headers, _ = await get(endpoint, "/readyz", "Accept: application/json\r\n")
     assert (status, headers["content-type"]) == (200, "application/json")
     assert (await get(endpoint, "http://elsewhere/healthz"))[0] == 200
+    assert (await get(endpoint, "/healthz?from=http://elsewhere/metrics"))[2] == b"up\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/metrics/", "/../metrics", "//metrics", "*", "/%6detrics"])
@@ -84,6 +85,73 @@ async def test_a_head_has_no_body(endpoint: MonitoringEndpoint) -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"content-length: 3\r\n" in answer.lower()
     assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ("Content-Length: 9000", b"x" * 9000, 413),
+        ("Transfer-Encoding: chunked", b"no length\r\n", 400),
+        ("Content-Length: 5", b"x", None),
+    ],
+)
+async def test_a_head_whose_body_is_wrong_has_no_answer_body_either(
+    endpoint: MonitoringEndpoint,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: str,
+    body: bytes,
+    status: int | None,
+) -> None:
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 20.0 if status else 0.2)
+    answer = await exchange(endpoint, f"HEAD /metrics HTTP/1.1\r\nHost: node\r\n{headers}\r\n\r\n".encode() + body)
+    await until(lambda: endpoint.client_count == 0)
+    if status is None:
+        assert answer == b""
+    else:
+        assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+        assert answer.endswith(b"\r\n\r\n")
+    assert [record.message for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.1", "openmetrics"),
+        ("application/openmetrics-text;version=nonsense", "openmetrics"),
+        ("Application/OpenMetrics-Text; version=99999999999.1", "openmetrics"),
+        ("application/openmetrics-text;version=0.0.1;q=0.5,text/plain", "openmetrics"),
+        ("text/plain;version=1.0.0;escaping=dots", "plain"),
+        ("text/plain;version=nonsense", "plain"),
+        ("text/html", "plain"),
+        ("\xe9,;;=,", "plain"),
+        ("", "plain"),
+    ],
+)
+async def test_what_is_accepted_chooses_between_two_formats(
+    endpoint: MonitoringEndpoint, caplog: pytest.LogCaptureFixture, accept: str, content_type: str
+) -> None:
+    head = f"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\nAccept: {accept}\r\n\r\n"
+    answer = await exchange(endpoint, head.encode("latin-1"))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), answer[:200]
+    types = {"openmetrics": b"application/openmetrics-text; version=1.0.0;", "plain": b"text/plain; version=0.0.4;"}
+    assert b"content-type: " + types[content_type] in answer
+    assert b"\nyggpy_ready 1.0\n" in answer
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+async def test_no_way_to_ask_makes_metrics_more_often(
+    endpoint: MonitoringEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_module, "METRICS_LIFE", 1000.0)
+    made: list[int] = []
+    collect = endpoint._node.status_counters
+    monkeypatch.setattr(endpoint._node, "status_counters", lambda: (made.append(1), collect())[1])
+    for number in range(20):
+        accept = f"Accept: application/openmetrics-text;version=1.0.{number},text/plain;version=1.{number}\r\n"
+        assert (await get(endpoint, "/metrics", accept))[0] == 200
+        assert (await get(endpoint, "/metrics"))[0] == 200
+    assert len(made) == 2, "once in each format"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "get"])

@@ -31,10 +31,8 @@ METRICS_LIFE = 1.0
 """Seconds for which metrics that were made are given to whoever else asks."""
 HEALTH_LIFE = 0.1
 """The same for what ``/readyz`` tells."""
-_MAX_FORMATS = 8
-"""Of metrics, that are kept beside each other."""
-
 _JSON = "application/json"
+_OPENMETRICS = "application/openmetrics-text"
 _OTHER = "other"
 
 
@@ -49,7 +47,7 @@ class MonitoringEndpoint:
         self._registry.register(NodeCollector(node, self._requests))
         ProcessCollector(registry=self._registry)
         self._made: dict[str, tuple[float, bytes]] = {}
-        """When metrics were made, and they, by content type."""
+        """When metrics were made, and they, by content type, of which there are two."""
         self._judged: tuple[float, HealthStatus] | None = None
         self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
         self._server: StreamServer | None = None
@@ -100,7 +98,9 @@ class MonitoringEndpoint:
         try:
             return page(request)
         except Exception as error:
-            self._logger.exception("HTTP endpoint cannot make %s; this is a bug in the node, please report it", page)
+            self._logger.exception(
+                "HTTP endpoint cannot make %s; this is a bug in the node, please report it", request.path
+            )
             return Answer(500, f"internal error: {printable(repr(error))}\n".encode())
 
     def served(self, path: str, status: int) -> None:
@@ -126,13 +126,14 @@ class MonitoringEndpoint:
         return self._judged[1]
 
     def _metrics(self, request: Request) -> Answer:
+        # The library is not shown what the client wrote: it fails for a version that is none, and would make a format
+        # for each of the others.
+        accepted = {each.partition(";")[0].strip().lower() for each in request.accept.split(",")}
         encode: Any
-        encode, content_type = choose_encoder(request.accept)
+        encode, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accepted else "")
         made, body = self._made.get(content_type, (0.0, b""))
         now = time.monotonic()
         if not body or now - made >= METRICS_LIFE:
             body = encode(self._registry)
-            if len(self._made) >= _MAX_FORMATS:
-                self._made.clear()
             self._made[content_type] = now, body
         return Answer(200, body, content_type)
