@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.unit.links_fakes import until
 from yggpy.config import Config
+from yggpy.datapath.base import PlaneCounters
 from yggpy.monitoring import HTTP_ENDPOINT, http
 from yggpy.monitoring import endpoint as endpoint_module
 from yggpy.monitoring.endpoint import MonitoringEndpoint
@@ -144,9 +145,13 @@ async def test_no_way_to_ask_makes_metrics_more_often(
     endpoint: MonitoringEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(endpoint_module, "METRICS_LIFE", 1000.0)
-    made: list[int] = []
-    collect = endpoint._node.status_counters
-    monkeypatch.setattr(endpoint._node, "status_counters", lambda: (made.append(1), collect())[1])
+    made: list[PlaneCounters] = []
+
+    def status_counters(collect: Callable[[], PlaneCounters] = endpoint._node.status_counters) -> PlaneCounters:
+        made.append(collect())
+        return made[-1]
+
+    monkeypatch.setattr(endpoint._node, "status_counters", status_counters)
     for number in range(20):
         accept = f"Accept: application/openmetrics-text;version=1.0.{number},text/plain;version=1.{number}\r\n"
         assert (await get(endpoint, "/metrics", accept))[0] == 200
