@@ -25,6 +25,7 @@ from yggpy.dns import forward, server, service
 from yggpy.dns.service import DnsService
 from yggpy.inspection import NoAnswerError
 from yggpy.node import Node
+from yggpy.reload import ReloadReport
 
 OWN, ALICE, BOB = (bytes([number]) * 32 for number in (1, 2, 3))
 LIMIT = 20.0
@@ -472,3 +473,19 @@ async def test_nodes_know_each_other_by_name() -> None:
 
 def _packet(source: Node, dest: Node) -> bytes:
     return b"\x60\0\0\0\0\0\x3b\x40" + source.address.packed + dest.address.packed
+
+
+async def test_a_reload_tries_again_to_listen_where_it_failed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        config = replace(testing.quiet_config(), dns=replace(SECTION, listen=(taken, "127.0.0.1:0")))
+        async with Node(config) as node:
+            warning = f"Cannot listen for DNS on {taken}: address already in use; another program has the port"
+            report = await node.reload(replace(config))
+            assert report.changes == () and report.warnings[0].startswith(warning)
+            other.close()
+            assert await node.reload(replace(config)) == ReloadReport((f"DNS responder listens on {taken} now",), ())
+            assert await node.reload(replace(config)) == ReloadReport((), ())
+            status = node.status_names()
+            assert status is not None and taken in status.listening
+            assert await node.reload(replace(config, dns=None)) == ReloadReport(("DNS changed",), ())
