@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -300,6 +301,33 @@ async def test_an_address_that_is_taken(endpoint: MonitoringEndpoint) -> None:
     assert other.address == ""
     assert await other.listen("127.0.0.1:0"), "that can be mended"
     await other.close()
+
+
+async def test_it_stays_where_it_is_if_the_other_address_cannot_be_had(endpoint: MonitoringEndpoint) -> None:
+    before = endpoint.address
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        for _ in range(2):
+            with pytest.raises(ServingError, match=f"address already in use.*it goes on at {before}"):
+                await endpoint.listen(taken)
+            assert endpoint.address == before
+            assert (await get(endpoint, "/healthz"))[0] == 200
+    assert await endpoint.listen(taken), "the next reload tries again"
+    assert (await get(endpoint, "/healthz"))[0] == 200
+
+
+async def test_it_can_move_to_an_address_that_overlaps_its_own(endpoint: MonitoringEndpoint, tmp_path: Path) -> None:
+    port = endpoint.address.rsplit(":", 1)[1]
+    assert await endpoint.listen(f"0.0.0.0:{port}")
+    assert endpoint.address == f"0.0.0.0:{port}"
+    assert await endpoint.listen(f"127.0.0.1:{port}")
+    with pytest.raises(ServingError, match="it goes on at"):
+        await endpoint.listen(f"192.0.2.1:{port}")
+    assert (await get(endpoint, "/healthz"))[0] == 200
+    assert await endpoint.listen(f"unix://{tmp_path}/s")
+    with pytest.raises(ServingError, match="it goes on at"):
+        await endpoint.listen(f"unix://{tmp_path}/./s")
+    assert (tmp_path / "s").is_socket()
 
 
 @pytest.mark.parametrize("listen", ["http://localhost:1", "localhost", "unix://", "tcp://", ":x:y"])

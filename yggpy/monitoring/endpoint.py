@@ -20,7 +20,7 @@ from yggpy.monitoring import HTTP_ENDPOINT
 from yggpy.monitoring.collector import MonitoredNode, NodeCollector
 from yggpy.monitoring.http import Answer, Request, converse
 from yggpy.printable import printable
-from yggpy.serving import StreamServer
+from yggpy.serving import ServingError, StreamServer
 from yggpy.status import HealthStatus
 
 __all__ = ["MAX_CLIENTS", "MonitoringEndpoint"]
@@ -52,6 +52,7 @@ class MonitoringEndpoint:
         self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
         self._server: StreamServer | None = None
         self._listen = ""
+        self._moving = asyncio.Lock()
 
     @property
     def address(self) -> str:
@@ -66,16 +67,35 @@ class MonitoringEndpoint:
     async def listen(self, listen: str) -> bool:
         """Listen where ``HTTPListen`` says, and nowhere else. True if that is a change.
 
-        Raises ``ServingError``; it then listens nowhere.
+        Raises ``ServingError``; it then goes on where it was, so that a mistake does not end whoever is watched here.
         """
         listen = "" if listen == "none" else listen
-        if listen == self._listen:
-            return False
-        await self.close()
+        async with self._moving:
+            if listen == self._listen:
+                return False
+            before, address = self._listen, self.address
+            try:
+                await self._open(listen)
+            except ServingError as error:
+                if not address:
+                    raise
+                if not _may_overlap(address, listen):
+                    raise ServingError(f"{error}; it goes on at {address}") from None
+                await self.close()
+                try:
+                    await self._open(listen)
+                except ServingError:
+                    await self._open(before)
+                    raise ServingError(f"{error}; it goes on at {address}") from None
+            return True
+
+    async def _open(self, listen: str) -> None:
+        """Listen there, and then no longer where it was."""
         server = StreamServer(HTTP_ENDPOINT, listen, self._serve, self._logger, MAX_CLIENTS)
         await server.start()
-        self._server, self._listen = server, listen
-        return True
+        old, self._server, self._listen = self._server, server, listen
+        if old is not None:
+            await old.close()
 
     async def close(self) -> None:
         """Stop listening and drop all clients. Harmless when it does not listen."""
@@ -137,3 +157,9 @@ class MonitoringEndpoint:
             body = encode(self._registry)
             self._made[content_type] = now, body
         return Answer(200, body, content_type)
+
+
+def _may_overlap(address: str, listen: str) -> bool:
+    """Tell whether both are the same port, so that a server at ``address`` may keep another one from listening."""
+    port = address.rpartition(":")[2]
+    return port.isdecimal() and port == listen.rpartition(":")[2]
