@@ -330,7 +330,20 @@ async def test_it_can_move_to_an_address_that_overlaps_its_own(endpoint: Monitor
     assert (tmp_path / "s").is_socket()
 
 
-@pytest.mark.parametrize("listen", ["http://localhost:1", "localhost", "unix://", "tcp://", ":x:y"])
+@pytest.mark.parametrize(
+    "listen",
+    [
+        "http://localhost:1",
+        "localhost",
+        "unix://",
+        "tcp://",
+        ":x:y",
+        ":65536",
+        "tcp://[::1]:99999",
+        ":-1",
+        f":{'9' * 4000}",
+    ],
+)
 async def test_values_that_mean_nothing(listen: str) -> None:
     with pytest.raises(ServingError, match="HTTPListen"):
         HTTP_ENDPOINT.check_listen(listen)
