@@ -7,10 +7,16 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { EVENTS_PER_WAIT = 64 };
+
+/* Newer than the oldest headers we build with. */
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441
+#endif
 
 /* What epoll tells besides links, whose ids begin at 1 and never get that far. */
 #define TAG_WAKE UINT64_MAX
@@ -147,12 +153,21 @@ static void handle(struct engine *engine, const struct epoll_event *event)
         plane_read_link(plane, link);
 }
 
-static int milliseconds_until(double when, double now)
+/* Waits until something happens or until `when`, which may be less than a millisecond away. */
+static int wait_until(struct engine *engine, struct epoll_event *ready, double when, double now)
 {
     if (when == 0)
-        return -1;
-    double left = (when - now) * 1000;
-    return left <= 0 ? 0 : left > 60000 ? 60000 : (int)left + 1;
+        return epoll_wait(engine->epoll, ready, EVENTS_PER_WAIT, -1);
+    double left = when <= now ? 0 : when - now > 60 ? 60 : when - now;
+    if (!engine->coarse) {
+        struct timespec timeout = {.tv_sec = (time_t)left};
+        timeout.tv_nsec = (long)((left - (double)timeout.tv_sec) * 1e9);
+        long count = syscall(SYS_epoll_pwait2, engine->epoll, ready, EVENTS_PER_WAIT, &timeout, NULL, 0);
+        if (count >= 0 || errno == EINTR)
+            return (int)count;
+        engine->coarse = true; /* before Linux 5.11, or in a container that does not know the call */
+    }
+    return epoll_wait(engine->epoll, ready, EVENTS_PER_WAIT, left == 0 ? 0 : (int)(left * 1000) + 1);
 }
 
 static void *run(void *argument)
@@ -162,9 +177,9 @@ static void *run(void *argument)
     while (!atomic_load(&engine->stopping)) {
         struct plane *plane = engine_lock(engine);
         engine->sleeps_until = plane_timers(plane);
-        int timeout = milliseconds_until(engine->sleeps_until, plane->now);
+        double until = engine->sleeps_until, now = plane->now;
         engine_unlock(engine);
-        int count = epoll_wait(engine->epoll, ready, EVENTS_PER_WAIT, timeout);
+        int count = wait_until(engine, ready, until, now);
         for (int i = 0; i < count; i++) {
             engine_lock(engine);
             handle(engine, &ready[i]);

@@ -20,6 +20,7 @@ struct engine {
     double clock_offset; /* added to CLOCK_BOOTTIME; see yggpy/clock.py */
     bool threaded;
     double sleeps_until; /* 0: for ever */
+    bool coarse;         /* only whole milliseconds can be waited for */
     int epoll, wake;     /* wake: an eventfd that ends the thread's wait */
     atomic_bool stopping;
     bool tun_watched;

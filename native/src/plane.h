@@ -42,7 +42,7 @@ enum {
 };
 
 #define TUN_PAUSE_LIMIT 0.05 /* seconds for which a full fair queue may hold up the reading of the TUN */
-#define EGRESS_RETRY 0.0005  /* seconds after which packets that no link would take are offered again, at the latest */
+#define EGRESS_RETRY 0.0001  /* seconds after which packets that no link would take are offered again, at the latest */
 #define TELL_AGAIN 0.1       /* seconds after which a question about one remote is asked again */
 
 /* Since the plane was made. Of links and sessions, what the ended ones had counted is in here, too. */

@@ -128,9 +128,11 @@ static void test_block(const uint8_t flows[3])
         for (int flow = 0; flow < 3; flow++)
             push(flows[flow], i, 9000);
     bool fresh;
-    CHECK(look(fair_peek(&queue, &fresh), fresh).flow == flows[0]);
+    const struct fair_packet *shown = fair_peek(&queue, &fresh);
+    CHECK(look(shown, fresh).flow == flows[0]);
     fair_block(&queue);
-    CHECK(look(fair_peek(&queue, &fresh), fresh).flow == flows[1]);
+    shown = fair_peek(&queue, &fresh);
+    CHECK(look(shown, fresh).flow == flows[1]);
     fair_block(&queue);
     for (uint32_t i = 0; i < 3; i++) {
         struct seen seen = pop();

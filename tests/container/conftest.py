@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.container.engine import DockerError, Engine, obstacle
+from tests.container.hosts import NGINX, Hosts
 from tests.container.images import Images
 from tests.container.lab import ContainerLab
 from tests.gates import gate
@@ -62,3 +63,24 @@ def shared(request: pytest.FixtureRequest, engine: Engine, images: Images, go: G
         yield lab
         if request.session.testsfailed > failures:
             print(lab.tails())
+
+
+@pytest.fixture(scope="session")
+def hosts(engine: Engine, images: Images, go: GoPrograms) -> Iterator[Hosts]:
+    """Two Docker hosts, which have our image, the Go node's, and one with nginx."""
+    with Hosts(engine, [images.node, images.go(go), images.build(*NGINX)]) as pair:
+        yield pair
+
+
+@pytest.fixture
+def host_labs(
+    request: pytest.FixtureRequest, hosts: Hosts, images: Images, go: GoPrograms
+) -> Iterator[tuple[ContainerLab, ContainerLab]]:
+    """An empty lab on each host, both with the same prefix."""
+    failures = request.session.testsfailed
+    first, second = (ContainerLab(host, images, go) for host in (hosts.one, hosts.two))
+    second.prefix = first.prefix
+    with first, second:
+        yield first, second
+        if request.session.testsfailed > failures:
+            print(first.tails(), second.tails())

@@ -348,11 +348,12 @@ class ContainerLab:
         *arguments: str,
         config: Mapping[str, object] | None = None,
         options: Sequence[str] = (),
+        verb: str = "run",
     ) -> Container:
-        """Start the Go node's image, with the same flags as ours."""
+        """Start the Go node's image, with the same flags as ours. ``verb``: ``create``, to start it later."""
         assert self._go_programs is not None, "this lab was made without the Go node"
         image = self.images.go(self._go_programs)
-        return self._start(GO, image, name, network, arguments, config, {}, [*DOCKER_FLAGS, *options])
+        return self._start(GO, image, name, network, arguments, config, {}, [*DOCKER_FLAGS, *options], verb)
 
     def plain(
         self, name: str, network: Network | str, image: str, *command: str, options: Sequence[str] = ()
@@ -370,9 +371,10 @@ class ContainerLab:
         config: Mapping[str, object] | None,
         env: Mapping[str, str],
         options: Sequence[str],
+        verb: str = "run",
     ) -> Container:
         container = Container(self, self.prefix + name, kind)
-        words = ["--detach", "--name", container.name]
+        words = ["--name", container.name, *(["--detach"] if verb == "run" else [])]
         if isinstance(network, Network):
             words += ["--network", network.name, "--network-alias", name]
         else:
@@ -387,7 +389,7 @@ class ContainerLab:
             words += ["--volume", f"{path}:{CONFIG_PLACE}:ro"]
             arguments = [*arguments, "-useconffile", CONFIG_PLACE]
         self.containers.append(container)
-        self.engine.docker("run", *words, *options, image, *arguments)
+        self.engine.docker(verb, *words, *options, image, *arguments)
         return container
 
     def adopt(self, name: str, kind: str = OURS) -> Container:

@@ -66,6 +66,15 @@ def test_the_node_gets_what_it_needs_and_no_more(path: Path) -> None:
     assert device == {"path": "/dev/net/tun", "type": "CharDevice"}
 
 
+def test_the_probes_ask_where_the_node_answers() -> None:
+    path = FOLDER / "daemonset.yaml"
+    (settings,) = [document["data"] for document in documents(path) if document["kind"] == "ConfigMap"]
+    node = node_of(path)
+    probes = [node[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")]
+    assert [probe["path"] for probe in probes] == ["/healthz", "/readyz"]
+    assert {f"{probe['host']}:{probe['port']}" for probe in probes} == {settings["YGG_HTTP_LISTEN"]}
+
+
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_a_node_runs_with_its_variables(path: Path) -> None:
     from yggpy.config.environment import Environment

@@ -40,6 +40,8 @@ class Invocation:
     arguments: dict[str, str] = field(default_factory=dict)
     json: bool = False
     borders: bool = True
+    words: tuple[str, ...] = ()
+    """What a command that takes words was given without ``name=``."""
 
     def connection(self, **limits: Any) -> AdminConnection:
         """Return a connection to the node, not yet made. Use it in ``with``; ``limits`` as of the class."""
@@ -72,6 +74,8 @@ class LocalCommand:
     name: str
     summary: str
     run: Callable[[Invocation], int]
+    takes_words: bool = False
+    """Whether it has arguments without ``name=``, too."""
 
 
 def _health(invocation: Invocation) -> int:
@@ -103,6 +107,12 @@ def _subscribe(invocation: Invocation) -> int:
     return subscribe(invocation)
 
 
+def _subnet(invocation: Invocation) -> int:
+    from yggpy.ctl.subnet import subnet
+
+    return subnet(invocation)
+
+
 LOCAL_COMMANDS = (
     LocalCommand("health", "exit code 0 if the node has a peer and a place in the tree, or needs none", _health),
     LocalCommand(
@@ -112,6 +122,12 @@ LOCAL_COMMANDS = (
         _hosts,
     ),
     LocalCommand("subscribe", "print what happens in the node until Ctrl-C, by line (events=GROUP,...)", _subscribe),
+    LocalCommand(
+        "subnet",
+        'print the node\'s subnet; "subnet docker" how to make it a Docker network (network=NAME, bridge=INTERFACE)',
+        _subnet,
+        takes_words=True,
+    ),
     LocalCommand(
         "watch", "show peers, rates, tree, sessions and events until Ctrl-C (interval=SECONDS, count=TIMES)", _watch
     ),

@@ -73,20 +73,23 @@ def _run(flags: FlagSet, parsed: ParsedFlags) -> int:
     if not parsed.arguments:
         write(_usage(flags))
         return 0
-    command, *words = parsed.arguments
+    command, *rest = parsed.arguments
+    local = find_local(command)
     arguments: dict[str, str] = {}
-    for word in words:
+    words = []
+    for word in rest:
         name, equals, value = word.partition("=")
         if equals:
             arguments[name] = value
+        elif local is not None and local.takes_words and not word.startswith("-"):
+            words.append(word)
         else:
             advice = "options go before the command" if word.startswith("-") else "arguments are written name=value"
             _complain(f'ignoring "{word}": {advice}')
     found = find_endpoint(parsed.text("endpoint"))
     for warning in found.warnings:
         _complain(warning)
-    invocation = Invocation(found, arguments, parsed.enabled("json"), parsed.enabled("borders"))
-    local = find_local(command)
+    invocation = Invocation(found, arguments, parsed.enabled("json"), parsed.enabled("borders"), tuple(words))
     return _pass_on(invocation, command) if local is None else local.run(invocation)
 
 
