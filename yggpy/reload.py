@@ -33,6 +33,7 @@ from yggpy.links.transports import parse_listener, parse_peering
 from yggpy.links.uri import LinkUri
 from yggpy.links.url import without_secrets
 from yggpy.multicast.model import interface_rules
+from yggpy.status import NamesStatus
 
 __all__ = ["Changes", "ReloadReport", "ReloadableNode", "check_config", "compare", "go_over"]
 
@@ -114,6 +115,7 @@ class ReloadableNode(Protocol):
     def record_lookups(self, on: bool) -> None: ...
     async def restart_multicast(self) -> None: ...
     async def apply_dns(self) -> list[str]: ...
+    def status_names(self) -> NamesStatus | None: ...
 
 
 def check_config(config: Config) -> None:
@@ -222,13 +224,20 @@ async def go_over(node: ReloadableNode, new: Config) -> ReloadReport:
     if changes.firewall:
         node.set_firewall(node.config.firewall_rules())
         done.append("Firewall changed")
-    if changes.dns or changes.node_info is not None:  # the latter may have another name
+    if changes.dns or node.config.dns is not None:  # NodeInfo may have another name, and sockets that failed are tried
+        before = _dns_sockets(node)
         warnings += await node.apply_dns()
-        done += ["DNS changed"] * changes.dns
+        opened = [where for where in _dns_sockets(node) if where not in before]
+        done += ["DNS changed"] if changes.dns else [f"DNS responder listens on {where} now" for where in opened]
     if changes.log_lookups is not None:
         node.record_lookups(changes.log_lookups)
         done.append(f"LogLookups is {str(changes.log_lookups).lower()} now")
     return ReloadReport(tuple(done), tuple(warnings))
+
+
+def _dns_sockets(node: ReloadableNode) -> tuple[str, ...]:
+    names = node.status_names()
+    return () if names is None else names.listening
 
 
 def _change_peers(links: LinkManager, changes: Changes, done: list[str]) -> None:

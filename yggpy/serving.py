@@ -34,6 +34,7 @@ UNIX_SOCKET_MODE = 0o660
 _BACKLOG = 1024
 """Clients that the kernel keeps until we accept them. With fewer, a client in a burst of them is refused at once: at a
 unix socket that is full, a connection with a time limit fails instead of waiting."""
+_MAX_PORT = 0xFFFF
 _NOWHERE = ("", "none")
 _FAMILY_MISSING = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _HINTS = {
@@ -89,7 +90,10 @@ class Purpose:
     def split_host_port(self, host_port: str) -> tuple[str, str]:
         """Return host and port. Raises ``error``."""
         try:
-            return split_host_port(host_port)
+            host, port = split_host_port(host_port)
+            if port.removeprefix("-").isdecimal() and not 0 <= int(port) <= _MAX_PORT:
+                raise ValueError(f"address {port}: invalid port")  # the system would cut it to 16 bits
+            return host, port
         except ValueError as error:
             raise self.error(
                 f"{self.title} failed to listen: listen tcp: {error}; "

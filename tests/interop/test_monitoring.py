@@ -143,10 +143,11 @@ def test_reloads_and_another_user(lab: Lab) -> None:
     wait_until(lambda: get(path, "/readyz")[0] == 200, WAIT, "the node is ready")
     assert path.owner() == "nobody"
     log = reloaded(ours, HTTPListen="unix:///nowhere/at/all")
-    assert "make the directory, or change HTTPListen; there is no HTTP endpoint now" in log
-    assert not reachable(path)
+    assert f"make the directory, or change HTTPListen; it goes on at {path}" in log
+    assert reachable(path)
     log = reloaded(ours, HTTPListen="tcp://127.0.0.1:9101")
     assert "Reload: HTTP endpoint listens on 127.0.0.1:9101 now" in log
+    assert not reachable(path)
     assert fetch(ours, "http://127.0.0.1:9101/healthz") == "up\n"
     assert "Reload: HTTP endpoint closed" in reloaded(ours, HTTPListen="none")
     assert ours.stop() == 0

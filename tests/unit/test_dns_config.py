@@ -130,6 +130,12 @@ def test_by_the_environment() -> None:
         ('Forward: ["dns.example"]', "DNS.Forward[0]"),
         ('Forward: ["1.1.1.1:0"]', "needs a port other than 0"),
         ('Listen: ["127.0.0.1:53"]\nForward: ["127.0.0.1:53"]', "is where this node listens itself"),
+        ('Forward: ["127.0.0.1"]', 'DNS.Forward[0]: "127.0.0.1" is where this node listens itself'),
+        ('Forward: ["[0:0::1]:53"]', "is where this node listens itself"),
+        ('Listen: ["0.0.0.0:5300"]\nForward: ["127.0.0.53:5300"]', "is where this node listens itself"),
+        ('Listen: ["::"]\nForward: ["::1"]', "is where this node listens itself"),
+        ('Forward: ["0.0.0.0"]', "is no address of a resolver"),
+        ('Forward: ["[::]:5353"]', "is no address of a resolver"),
         (f"Clients: {json.dumps(['::1/128'] * (MAX_ENTRIES + 1))}", "it can have 1024"),
     ],
 )
@@ -138,6 +144,19 @@ def test_mistakes(members: str, message: str) -> None:
         read(f"{{DNS: {{{members}\n}}\n}}")
     assert message in str(caught.value)
     assert caught.value.key.startswith("DNS")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        'Forward: ["127.0.0.53"]',
+        'Listen: ["127.0.0.1:5300"]\nForward: ["127.0.0.1"]',
+        'Listen: ["0.0.0.0"]\nForward: ["127.0.0.1:5300", "192.0.2.1", "::1"]',
+        'Listen: []\nForward: ["127.0.0.1"]',
+    ],
+)
+def test_other_resolvers_on_this_machine(members: str) -> None:
+    assert section_of(f"{{DNS: {{{members}\n}}\n}}").upstreams()
 
 
 def test_checkconf_names_every_mistake_with_its_line(tmp_path: Path) -> None:

@@ -76,6 +76,28 @@ def test_what_is_no_query() -> None:
         assert refused_as(good[:2] + bytes([good[2] | opcode << 3]) + good[3:]) == dns.rcode.NOTIMP
 
 
+@pytest.mark.parametrize("pointer", [b"\xc0\0", b"\1a\xc0\2", b"\xc0\x0b", b"\xff\xff"])
+def test_a_question_whose_name_points_into_the_header(pointer: bytes) -> None:
+    """With another id, as the forwarder gives it, the name would be another one."""
+    assert refused_as(b"\1a\0\0\0\1\0\0\0\0\0\0" + pointer + b"\0\x1c\0\1") == dns.rcode.FORMERR
+
+
+def test_of_records_behind_the_question_only_edns_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library loads a module for each type, from files that it may not be allowed to read after ``-user``."""
+    monkeypatch.setattr(dns.rdata, "import_module", lambda name: pytest.fail(f"loads {name}"))
+    plain = dns.message.make_query("a.ygg", "AAAA", use_edns=False).to_wire()
+    with_one, with_two = plain[:11] + b"\1" + plain[12:], plain[:11] + b"\2" + plain[12:]
+    opt = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
+    assert isinstance(read_query(with_one + opt), Query)
+    for kind in range(300):
+        record = b"\0" + kind.to_bytes(2, "big") + b"\0\1\0\0\0\0\0\0"
+        if kind != dns.rdatatype.OPT:
+            assert refused_as(with_one + record) == dns.rcode.FORMERR
+            assert refused_as(with_two + opt + record) == dns.rcode.FORMERR
+    assert refused_as(with_two + opt + opt) == dns.rcode.FORMERR
+    assert refused_as(with_one + b"\1a" + opt) == dns.rcode.FORMERR
+
+
 def test_other_versions_classes_and_transfers() -> None:
     message = dns.message.make_query("a.ygg", "AAAA", use_edns=1)
     answer = read_query(message.to_wire())

@@ -25,6 +25,7 @@ from yggpy.dns import forward, server, service
 from yggpy.dns.service import DnsService
 from yggpy.inspection import NoAnswerError
 from yggpy.node import Node
+from yggpy.reload import ReloadReport
 
 OWN, ALICE, BOB = (bytes([number]) * 32 for number in (1, 2, 3))
 LIMIT = 20.0
@@ -267,27 +268,33 @@ async def test_the_end_hangs_up_on_clients_and_is_no_error() -> None:
     assert errors == []
 
 
-async def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "MAX_CLIENTS", 2)
+async def test_idlers_make_room_for_whoever_asks_by_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CLIENTS", 4)
     async with running(SECTION) as (_, where):
-        held = [await asyncio.open_connection(*where[0]) for _ in range(2)]
-        await asyncio.sleep(0.05)
+        held = [await asyncio.open_connection(*where[0]) for _ in range(12)]
+        for _ in range(20):
+            assert texts(await ask(where[0], "db.ygg", tcp=True)) == ["300::1"]
+        async with asyncio.timeout(LIMIT):
+            for reader, _ in held[:8]:
+                assert await reader.read() == b""
+        for _, writer in held:
+            writer.close()
+
+
+async def test_connections_that_wait_for_an_answer_are_not_ended_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CLIENTS", 2)
+    mesh = Mesh()
+    mesh.gate.clear()
+    async with running(SECTION, mesh) as (made, where):
+        waiting = [asyncio.create_task(ask(where[0], "web.ygg", tcp=True)) for _ in range(2)]
+        await until(lambda: made.status().counters.answered == 2)
         reader, writer = await asyncio.open_connection(*where[0])
         async with asyncio.timeout(LIMIT):
-            assert await reader.read() == b""
+            assert await reader.read() == b"", "hung up on"
         writer.close()
-        held[0][1].close()
-
-        async def there_is_room() -> bool:
-            try:
-                return texts(await ask(where[0], "db.ygg", tcp=True)) == ["300::1"]
-            except (EOFError, ConnectionError):
-                return False
-
-        async with asyncio.timeout(LIMIT):
-            while not await there_is_room():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        held[1][1].close()
+        mesh.infos[ALICE] = b'{"name":"web"}'
+        mesh.gate.set()
+        assert [texts(await each) for each in waiting] == [[str(Address.for_key(ALICE))]] * 2
 
 
 async def test_queries_in_a_second_are_bounded() -> None:
@@ -472,3 +479,19 @@ async def test_nodes_know_each_other_by_name() -> None:
 
 def _packet(source: Node, dest: Node) -> bytes:
     return b"\x60\0\0\0\0\0\x3b\x40" + source.address.packed + dest.address.packed
+
+
+async def test_a_reload_tries_again_to_listen_where_it_failed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        config = replace(testing.quiet_config(), dns=replace(SECTION, listen=(taken, "127.0.0.1:0")))
+        async with Node(config) as node:
+            warning = f"Cannot listen for DNS on {taken}: address already in use; another program has the port"
+            report = await node.reload(replace(config))
+            assert report.changes == () and report.warnings[0].startswith(warning)
+            other.close()
+            assert await node.reload(replace(config)) == ReloadReport((f"DNS responder listens on {taken} now",), ())
+            assert await node.reload(replace(config)) == ReloadReport((), ())
+            status = node.status_names()
+            assert status is not None and taken in status.listening
+            assert await node.reload(replace(config, dns=None)) == ReloadReport(("DNS changed",), ())

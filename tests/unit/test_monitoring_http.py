@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.unit.links_fakes import until
 from yggpy.config import Config
+from yggpy.datapath.base import PlaneCounters
 from yggpy.monitoring import HTTP_ENDPOINT, http
 from yggpy.monitoring import endpoint as endpoint_module
 from yggpy.monitoring.endpoint import MonitoringEndpoint
@@ -70,6 +72,7 @@ async def test_pages(endpoint: MonitoringEndpoint) -> None:
     status, headers, _ = await get(endpoint, "/readyz", "Accept: application/json\r\n")
     assert (status, headers["content-type"]) == (200, "application/json")
     assert (await get(endpoint, "http://elsewhere/healthz"))[0] == 200
+    assert (await get(endpoint, "/healthz?from=http://elsewhere/metrics"))[2] == b"up\n"
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/metrics/", "/../metrics", "//metrics", "*", "/%6detrics"])
@@ -84,6 +87,77 @@ async def test_a_head_has_no_body(endpoint: MonitoringEndpoint) -> None:
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"content-length: 3\r\n" in answer.lower()
     assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ("Content-Length: 9000", b"x" * 9000, 413),
+        ("Transfer-Encoding: chunked", b"no length\r\n", 400),
+        ("Content-Length: 5", b"x", None),
+    ],
+)
+async def test_a_head_whose_body_is_wrong_has_no_answer_body_either(
+    endpoint: MonitoringEndpoint,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    headers: str,
+    body: bytes,
+    status: int | None,
+) -> None:
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 20.0 if status else 0.2)
+    answer = await exchange(endpoint, f"HEAD /metrics HTTP/1.1\r\nHost: node\r\n{headers}\r\n\r\n".encode() + body)
+    await until(lambda: endpoint.client_count == 0)
+    if status is None:
+        assert answer == b""
+    else:
+        assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+        assert answer.endswith(b"\r\n\r\n")
+    assert [record.message for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,*/*;q=0.1", "openmetrics"),
+        ("application/openmetrics-text;version=nonsense", "openmetrics"),
+        ("Application/OpenMetrics-Text; version=99999999999.1", "openmetrics"),
+        ("application/openmetrics-text;version=0.0.1;q=0.5,text/plain", "openmetrics"),
+        ("text/plain;version=1.0.0;escaping=dots", "plain"),
+        ("text/plain;version=nonsense", "plain"),
+        ("text/html", "plain"),
+        ("\xe9,;;=,", "plain"),
+        ("", "plain"),
+    ],
+)
+async def test_what_is_accepted_chooses_between_two_formats(
+    endpoint: MonitoringEndpoint, caplog: pytest.LogCaptureFixture, accept: str, content_type: str
+) -> None:
+    head = f"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\nAccept: {accept}\r\n\r\n"
+    answer = await exchange(endpoint, head.encode("latin-1"))
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n"), answer[:200]
+    types = {"openmetrics": b"application/openmetrics-text; version=1.0.0;", "plain": b"text/plain; version=0.0.4;"}
+    assert b"content-type: " + types[content_type] in answer
+    assert b"\nyggpy_ready 1.0\n" in answer
+    assert [record.message for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+async def test_no_way_to_ask_makes_metrics_more_often(
+    endpoint: MonitoringEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint_module, "METRICS_LIFE", 1000.0)
+    made: list[PlaneCounters] = []
+
+    def status_counters(collect: Callable[[], PlaneCounters] = endpoint._node.status_counters) -> PlaneCounters:
+        made.append(collect())
+        return made[-1]
+
+    monkeypatch.setattr(endpoint._node, "status_counters", status_counters)
+    for number in range(20):
+        accept = f"Accept: application/openmetrics-text;version=1.0.{number},text/plain;version=1.{number}\r\n"
+        assert (await get(endpoint, "/metrics", accept))[0] == 200
+        assert (await get(endpoint, "/metrics"))[0] == 200
+    assert len(made) == 2, "once in each format"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "CONNECT", "get"])
@@ -229,7 +303,47 @@ async def test_an_address_that_is_taken(endpoint: MonitoringEndpoint) -> None:
     await other.close()
 
 
-@pytest.mark.parametrize("listen", ["http://localhost:1", "localhost", "unix://", "tcp://", ":x:y"])
+async def test_it_stays_where_it_is_if_the_other_address_cannot_be_had(endpoint: MonitoringEndpoint) -> None:
+    before = endpoint.address
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.getsockname()[1]}"
+        for _ in range(2):
+            with pytest.raises(ServingError, match=f"address already in use.*it goes on at {before}"):
+                await endpoint.listen(taken)
+            assert endpoint.address == before
+            assert (await get(endpoint, "/healthz"))[0] == 200
+    assert await endpoint.listen(taken), "the next reload tries again"
+    assert (await get(endpoint, "/healthz"))[0] == 200
+
+
+async def test_it_can_move_to_an_address_that_overlaps_its_own(endpoint: MonitoringEndpoint, tmp_path: Path) -> None:
+    port = endpoint.address.rsplit(":", 1)[1]
+    assert await endpoint.listen(f"0.0.0.0:{port}")
+    assert endpoint.address == f"0.0.0.0:{port}"
+    assert await endpoint.listen(f"127.0.0.1:{port}")
+    with pytest.raises(ServingError, match="it goes on at"):
+        await endpoint.listen(f"192.0.2.1:{port}")
+    assert (await get(endpoint, "/healthz"))[0] == 200
+    assert await endpoint.listen(f"unix://{tmp_path}/s")
+    with pytest.raises(ServingError, match="it goes on at"):
+        await endpoint.listen(f"unix://{tmp_path}/./s")
+    assert (tmp_path / "s").is_socket()
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        "http://localhost:1",
+        "localhost",
+        "unix://",
+        "tcp://",
+        ":x:y",
+        ":65536",
+        "tcp://[::1]:99999",
+        ":-1",
+        f":{'9' * 4000}",
+    ],
+)
 async def test_values_that_mean_nothing(listen: str) -> None:
     with pytest.raises(ServingError, match="HTTPListen"):
         HTTP_ENDPOINT.check_listen(listen)

@@ -99,7 +99,8 @@ def test_the_first_keeps_a_name_until_it_gives_it_up() -> None:
     claims.announce(ALICE, "web", NOW + 1)
     claims.announce(BOB, "web", NOW + 2)
     claims.announce(ALICE, "WEB", NOW + 3)
-    assert owners(claims) == {"web": BOB}
+    claims.announce(BOB, "Web", NOW + 4)
+    assert owners(claims) == {"web": BOB}, "it is the same name in other letters"
     assert "announced it first" in reasons(claims)[ALICE]
     claims.announce(BOB, "mail", NOW + 4)
     assert owners(claims) == {"web": ALICE, "mail": BOB} and claims.rejections == ()

@@ -100,7 +100,7 @@ class Reloader:
         try:
             change = await self.follow_http(listen)
         except ServingError as error:
-            return replace(report, warnings=(*report.warnings, f"{error}; there is no HTTP endpoint now"))
+            return replace(report, warnings=(*report.warnings, str(error)))
         return replace(report, changes=(*report.changes, change)) if change else report
 
     async def _load(self) -> Config:

@@ -7,6 +7,7 @@ kept as it was written; ``DnsConfig`` gives it in the forms that the responder w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, TypeAlias, TypeVar
@@ -72,12 +73,17 @@ class DnsConfig:
 
     def upstreams(self, key: str = "DNS") -> tuple[Endpoint, ...]:
         """Return the resolvers that other questions go to. Raises ``ConfigError``."""
-        own = {text.lower() for text in self.listen}
+        own = set[Endpoint]()
+        for listen in self.listen:
+            with suppress(ConfigError):  # which ``endpoints`` tells of
+                own.add(_endpoint("", listen))
 
         def read(where: str, text: str) -> Endpoint:
-            if text.lower() in own:
-                raise ConfigError(f'{where}: "{text}" is where this node listens itself', where)
             endpoint = _endpoint(where, text)
+            if _leads_to(endpoint, own):
+                raise ConfigError(f'{where}: "{text}" is where this node listens itself', where)
+            if ip_address(endpoint[0]).is_unspecified:
+                raise ConfigError(f'{where}: "{text}" is no address of a resolver', where)
             if not endpoint[1]:
                 raise ConfigError(f'{where}: "{text}" needs a port other than 0', where)
             return endpoint
@@ -145,17 +151,17 @@ def _each(key: str, texts: Any, read: Callable[[str, str], _T]) -> tuple[_T, ...
 
 def _endpoint(where: str, text: str) -> Endpoint:
     """Read ``address``, ``address:port`` or ``[address]:port``."""
-    host, port = text, ""
+    host, port = text, str(DNS_PORT)
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
             host = ""
-        port = rest[1:]
+        port = rest[1:] if rest else port
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     try:
         address = ip_address(host)
-        number = int(port) if port.isascii() and port.isdecimal() else (-1 if port or text.endswith(":") else DNS_PORT)
+        number = int(port) if port.isascii() and port.isdecimal() else -1
         if not 0 <= number <= _MAX_PORT:
             raise ValueError(port)
     except ValueError:
@@ -163,6 +169,13 @@ def _endpoint(where: str, text: str) -> Endpoint:
             f'{where}: "{text}" must be an address and a port, such as 127.0.0.1:53 or [::1]:53', where
         ) from None
     return str(address), number
+
+
+def _leads_to(target: Endpoint, listeners: set[Endpoint]) -> bool:
+    """Tell whether what is sent to ``target`` certainly comes to one of these, on this machine."""
+    address, port = ip_address(target[0]), target[1]
+    everywhere = "::" if address.version == 6 else "0.0.0.0"
+    return target in listeners or (address.is_loopback and (everywhere, port) in listeners)
 
 
 def _key(where: str, text: str) -> PublicKey:

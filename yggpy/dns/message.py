@@ -49,10 +49,14 @@ _PLAIN_UDP_ANSWER = 512
 """The same for a client without EDNS (RFC 1035, 4.2.1)."""
 _MAX_MESSAGE = 0xFFFF
 _HEADER = struct.Struct(">6H")
+_KIND_AND_CLASS = 4
+"""Bytes of a question behind its name."""
 _RESPONSE, _RECURSION_DESIRED = 0x8000, 0x0100
 _OPCODES = 0x7800
-_MAX_ADDITIONAL = 4
-"""Records behind the question: EDNS is one."""
+_POINTER = 0xC0
+"""Begins a name's pointer to an earlier place in the message (RFC 1035, 4.1.4)."""
+_OPT = b"\0" + dns.rdatatype.OPT.to_bytes(2, "big")
+"""How the one record begins that may stand behind the question: EDNS."""
 _NEVER_ANSWERED = frozenset((dns.rdatatype.AXFR, dns.rdatatype.IXFR, dns.rdatatype.MAILA, dns.rdatatype.MAILB))
 
 
@@ -79,8 +83,7 @@ class Query:
     @property
     def question(self) -> bytes:
         """The bytes of the question section."""
-        asked = self.message.question[0].name
-        return self.data[_HEADER.size : _HEADER.size + sum(len(label) + 1 for label in asked.labels) + 4]
+        return self.data[_HEADER.size : _question_end(self.data)]
 
 
 def read_query(data: bytes) -> Query | bytes | None:
@@ -92,7 +95,10 @@ def read_query(data: bytes) -> Query | bytes | None:
         return None  # an answer to an answer would go on for ever
     if flags & _OPCODES:
         return _bare(data, dns.rcode.NOTIMP)
-    if questions != 1 or answers or authorities or additional > _MAX_ADDITIONAL or len(data) > MAX_QUERY:
+    if questions != 1 or answers or authorities or additional > 1 or len(data) > MAX_QUERY:
+        return _bare(data, dns.rcode.FORMERR)
+    end = _question_end(data)
+    if end is None or (additional and not data.startswith(_OPT, end)):
         return _bare(data, dns.rcode.FORMERR)
     try:
         message = dns.message.from_wire(data)
@@ -164,6 +170,19 @@ def is_answer_to(query: Query, number: int, data: bytes) -> bool:
     asked = query.question
     same = data[_HEADER.size : _HEADER.size + len(asked)].lower() == asked.lower()
     return identity == number and bool(flags & _RESPONSE) and questions == 1 and same
+
+
+def _question_end(data: bytes) -> int | None:
+    """Return where the question ends; None if its name has a pointer, since there is nothing but the header before it.
+
+    It may end behind ``data``.
+    """
+    place = _HEADER.size
+    while place < len(data) and data[place]:
+        if data[place] >= _POINTER:
+            return None
+        place += 1 + data[place]
+    return place + 1 + _KIND_AND_CLASS
 
 
 def _bare(data: bytes, rcode: int) -> bytes:

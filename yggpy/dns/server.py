@@ -23,7 +23,8 @@ from yggpy.dns.message import MAX_QUERY
 __all__ = ["MAX_CLIENTS", "MAX_PENDING", "Client", "DnsServer", "Handler"]
 
 MAX_CLIENTS = 64
-"""TCP connections at a time; further ones are closed at once."""
+"""TCP connections of a listener at a time. When full, the longest idle one is closed; if all wait for answers, the new
+one is."""
 IDLE_TIMEOUT = 10.0
 """Seconds that a TCP client may take for one question, and for taking its answer."""
 MAX_PENDING = 512
@@ -114,7 +115,7 @@ class _Listener:
         self._log = logger
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], float | None] = {}  # idle since; None: its question is being answered
         self._pause: asyncio.TimerHandle | None = None
         self._server: asyncio.Server | None = None
         name = udp.getsockname()
@@ -201,32 +202,46 @@ class _Listener:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         peer = writer.get_extra_info("peername")
-        full = len(self._clients) >= MAX_CLIENTS
-        if task is None or peer is None or full or not self._handler.may_ask(_client(peer)):
+        if task is None or peer is None or not self._handler.may_ask(_client(peer)) or not self._make_room():
             writer.close()
             return
-        self._clients.add(task)
         try:
             # Cancelled by ``close``: some versions of asyncio would report that as an error of this task.
             with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
-                await self._converse(reader, writer)
+                await self._converse(task, reader, writer)
         finally:
-            self._clients.discard(task)
+            self._clients.pop(task, None)
             writer.transport.abort()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _make_room(self) -> bool:
+        if len(self._clients) < MAX_CLIENTS:
+            return True
+        idle = [(since, task) for task, since in self._clients.items() if since is not None]
+        if not idle:
+            return False
+        _, victim = min(idle, key=lambda item: item[0])
+        del self._clients[victim]
+        victim.cancel()
+        return True
+
+    async def _converse(
+        self, task: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Answer one question after the other, until the client ends it or takes too long."""
         while True:
+            self._clients[task] = self._loop.time()
             async with asyncio.timeout(IDLE_TIMEOUT):
                 (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
                 if length > MAX_QUERY:
                     return
                 data = await reader.readexactly(length)
+            self._clients[task] = None
             answer = self._handler.answer(data, stream=True)
             if answer is None:
                 return
             if not isinstance(answer, bytes):
                 answer = await answer
+            self._clients[task] = self._loop.time()
             writer.write(_LENGTH.pack(len(answer)) + answer)
             async with asyncio.timeout(IDLE_TIMEOUT):
                 await writer.drain()

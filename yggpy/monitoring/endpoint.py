@@ -20,7 +20,7 @@ from yggpy.monitoring import HTTP_ENDPOINT
 from yggpy.monitoring.collector import MonitoredNode, NodeCollector
 from yggpy.monitoring.http import Answer, Request, converse
 from yggpy.printable import printable
-from yggpy.serving import StreamServer
+from yggpy.serving import ServingError, StreamServer
 from yggpy.status import HealthStatus
 
 __all__ = ["MAX_CLIENTS", "MonitoringEndpoint"]
@@ -31,10 +31,8 @@ METRICS_LIFE = 1.0
 """Seconds for which metrics that were made are given to whoever else asks."""
 HEALTH_LIFE = 0.1
 """The same for what ``/readyz`` tells."""
-_MAX_FORMATS = 8
-"""Of metrics, that are kept beside each other."""
-
 _JSON = "application/json"
+_OPENMETRICS = "application/openmetrics-text"
 _OTHER = "other"
 
 
@@ -49,11 +47,12 @@ class MonitoringEndpoint:
         self._registry.register(NodeCollector(node, self._requests))
         ProcessCollector(registry=self._registry)
         self._made: dict[str, tuple[float, bytes]] = {}
-        """When metrics were made, and they, by content type."""
+        """When metrics were made, and they, by content type, of which there are two."""
         self._judged: tuple[float, HealthStatus] | None = None
         self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
         self._server: StreamServer | None = None
         self._listen = ""
+        self._moving = asyncio.Lock()
 
     @property
     def address(self) -> str:
@@ -68,16 +67,35 @@ class MonitoringEndpoint:
     async def listen(self, listen: str) -> bool:
         """Listen where ``HTTPListen`` says, and nowhere else. True if that is a change.
 
-        Raises ``ServingError``; it then listens nowhere.
+        Raises ``ServingError``; it then goes on where it was, so that a mistake does not end whoever is watched here.
         """
         listen = "" if listen == "none" else listen
-        if listen == self._listen:
-            return False
-        await self.close()
+        async with self._moving:
+            if listen == self._listen:
+                return False
+            before, address = self._listen, self.address
+            try:
+                await self._open(listen)
+            except ServingError as error:
+                if not address:
+                    raise
+                if not _may_overlap(address, listen):
+                    raise ServingError(f"{error}; it goes on at {address}") from None
+                await self.close()
+                try:
+                    await self._open(listen)
+                except ServingError:
+                    await self._open(before)
+                    raise ServingError(f"{error}; it goes on at {address}") from None
+            return True
+
+    async def _open(self, listen: str) -> None:
+        """Listen there, and then no longer where it was."""
         server = StreamServer(HTTP_ENDPOINT, listen, self._serve, self._logger, MAX_CLIENTS)
         await server.start()
-        self._server, self._listen = server, listen
-        return True
+        old, self._server, self._listen = self._server, server, listen
+        if old is not None:
+            await old.close()
 
     async def close(self) -> None:
         """Stop listening and drop all clients. Harmless when it does not listen."""
@@ -100,7 +118,9 @@ class MonitoringEndpoint:
         try:
             return page(request)
         except Exception as error:
-            self._logger.exception("HTTP endpoint cannot make %s; this is a bug in the node, please report it", page)
+            self._logger.exception(
+                "HTTP endpoint cannot make %s; this is a bug in the node, please report it", request.path
+            )
             return Answer(500, f"internal error: {printable(repr(error))}\n".encode())
 
     def served(self, path: str, status: int) -> None:
@@ -126,13 +146,20 @@ class MonitoringEndpoint:
         return self._judged[1]
 
     def _metrics(self, request: Request) -> Answer:
+        # The library is not shown what the client wrote: it fails for a version that is none, and would make a format
+        # for each of the others.
+        accepted = {each.partition(";")[0].strip().lower() for each in request.accept.split(",")}
         encode: Any
-        encode, content_type = choose_encoder(request.accept)
+        encode, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accepted else "")
         made, body = self._made.get(content_type, (0.0, b""))
         now = time.monotonic()
         if not body or now - made >= METRICS_LIFE:
             body = encode(self._registry)
-            if len(self._made) >= _MAX_FORMATS:
-                self._made.clear()
             self._made[content_type] = now, body
         return Answer(200, body, content_type)
+
+
+def _may_overlap(address: str, listen: str) -> bool:
+    """Tell whether both are the same port, so that a server at ``address`` may keep another one from listening."""
+    port = address.rpartition(":")[2]
+    return port.isdecimal() and port == listen.rpartition(":")[2]

@@ -109,14 +109,18 @@ async def _next_answer(
     site: Site, connection: h11.Connection, reader: asyncio.StreamReader, busy: Callable[[], None]
 ) -> tuple[Answer | None, bool]:
     """Read a request; return its answer and whether only the head of that is wanted. None: the client has left."""
+    head_only = False
     try:
-        event = await _next_request(connection, reader)
+        event = await _next_head(connection, reader)
+        if event is None:
+            return None, False
+        head_only = event.method == b"HEAD"
+        if not await _skip_body(connection, reader):
+            return None, False
     except h11.RemoteProtocolError as error:
         answer = Answer(error.error_status_hint, f"{error}\n".encode())
         site.served("", answer.status)
-        return answer, False
-    if event is None:
-        return None, False
+        return answer, head_only
     busy()
     method = event.method.decode("ascii")
     accept = b",".join(value for name, value in event.headers if name == b"accept").decode("latin-1")
@@ -127,29 +131,34 @@ async def _next_answer(
         allowed = ", ".join(_METHODS)
         answer = Answer(405, f"only {allowed} are answered here\n".encode(), headers=(("allow", allowed),))
     site.served(request.path, answer.status)
-    return answer, method == "HEAD"
+    return answer, head_only
 
 
-async def _next_request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
-    """Return the next request when all of it has come, its body included. Raises ``h11.RemoteProtocolError``."""
-    request: h11.Request | None = None
+async def _next_head(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:
+    """Return the head of the next request; None: the client has left. Raises ``h11.RemoteProtocolError``."""
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_READ_SIZE))
+        else:
+            return event if isinstance(event, h11.Request) else None
+
+
+async def _skip_body(connection: h11.Connection, reader: asyncio.StreamReader) -> bool:
+    """Read the request to its end; False: the client has left before it. Raises ``h11.RemoteProtocolError``."""
     body = 0
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
-            if request is not None and connection.they_are_waiting_for_100_continue:
-                return request  # the answer is a final one, and the body need not come
+            if connection.they_are_waiting_for_100_continue:
+                return True  # the answer is a final one, and the body need not come
             connection.receive_data(await reader.read(_READ_SIZE))
-        elif isinstance(event, h11.Request):
-            request = event
         elif isinstance(event, h11.Data):
             body += len(event.data)
             if body > MAX_BODY:
                 raise h11.RemoteProtocolError(f"a body of more than {MAX_BODY} bytes", error_status_hint=413)
-        elif isinstance(event, h11.EndOfMessage):
-            return request
-        else:  # closed, or nothing that this server speaks
-            return None
+        else:
+            return isinstance(event, h11.EndOfMessage)
 
 
 def _write(connection: h11.Connection, writer: asyncio.StreamWriter, answer: Answer, head_only: bool) -> bool:
@@ -175,6 +184,6 @@ def _write(connection: h11.Connection, writer: asyncio.StreamWriter, answer: Ans
 def _path(target: bytes) -> str:
     """Return the path of a request's target: ``/metrics`` of ``/metrics?x=1`` and of ``http://node/metrics``."""
     text = target.decode("ascii")
-    if "://" in text:
+    if not text.startswith("/") and "://" in text:
         text = "/" + text.partition("://")[2].partition("/")[2]
     return text.partition("?")[0]

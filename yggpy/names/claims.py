@@ -117,6 +117,8 @@ class Claims:
         before = self._announced.get(key)
         if before is not None and before[0] == name:
             return
+        if before is not None and before[0].lower() == name.lower():  # case does not count
+            now = before[1]
         self._announced[key] = (name, now)
         self._settle()
 
