@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.unit.links_fakes import until
 from yggpy.config import Config
+from yggpy.config.dns import DnsConfig
 from yggpy.config.firewall import FirewallConfig
 from yggpy.firewall.rules import Rule
 from yggpy.monitoring import endpoint as endpoint_module
@@ -81,7 +82,8 @@ def plane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 
 
 async def test_the_metrics_of_two_nodes(plane: str) -> None:
-    router_config = quiet(listen=["tcp://127.0.0.1:0"], firewall=FirewallConfig((Rule("all of it"),)))
+    names = DnsConfig(listen=(), hosts={"box": ("200::1",)})
+    router_config = quiet(listen=["tcp://127.0.0.1:0"], firewall=FirewallConfig((Rule("all of it"),)), dns=names)
     async with Node(router_config) as router:
         (uri,) = router.listen_addresses
         async with Node(quiet(peers=[uri, "tcp://127.0.0.1:1"])) as leaf:
@@ -104,6 +106,8 @@ async def test_the_metrics_of_two_nodes(plane: str) -> None:
                 assert 0 < samples["process_resident_memory_bytes"][()] < 2**34
             everything = {metric.name for metric in METRICS} - {"yggpy_http_requests_total", "yggpy_peer_info"}
             assert everything - set(there) == {"yggpy_peer_up"} - set(there)
+            assert value(there, "yggpy_dns_names") == 1
+            assert value(there, "yggpy_dns_questions_total", outcome="refused") == 0
             assert value(here, "yggpy_peer_up", uri=uri) == 1
             assert value(here, "yggpy_peer_up", uri="tcp://127.0.0.1:1") == 0
             assert value(here, "yggpy_peer_info", uri=uri, peer=str(router.address)) == 1

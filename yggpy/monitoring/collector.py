@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -18,6 +19,7 @@ from yggpy.status import (
     FirewallStatus,
     HealthStatus,
     MulticastStatus,
+    NamesStatus,
     PeerStatus,
     SelfStatus,
     TransitStatus,
@@ -47,6 +49,7 @@ class MonitoredNode(Protocol):
     def status_tun(self) -> TunStatus: ...
     def status_firewall(self) -> FirewallStatus | None: ...
     def status_multicast(self) -> list[MulticastStatus]: ...
+    def status_names(self) -> NamesStatus | None: ...
     def status_counters(self) -> PlaneCounters: ...
 
 
@@ -103,6 +106,10 @@ class NodeCollector(Collector):
             (("beacon",), sum(interface.beacon for interface in interfaces)),
             (("listen",), sum(interface.listen for interface in interfaces)),
         ]
+        names = node.status_names()
+        if names is not None:
+            singles |= {"dns_names": len(names.hosts), "dns_rejected_names": len(names.rejected)}
+            several["dns_questions_total"] = [((outcome,), count) for outcome, count in asdict(names.counters).items()]
         several |= {name: [((), value)] for name, value in singles.items()}
         return {f"yggpy_{name}": list(values) for name, values in several.items()}
 

@@ -98,6 +98,10 @@ METRICS = (
     _counter("firewall_evicted_flows", "Flows that had to make room for others"),
     # discovery
     _gauge("multicast_interfaces", "Interfaces on which neighbours are looked for, by what is done there", "role"),
+    # names, with a DNS section
+    _gauge("dns_names", "Names that are known, from the configuration and from other nodes"),
+    _gauge("dns_rejected_names", "Names that nodes announce and do not get"),
+    _counter("dns_questions", "Questions to the DNS responder, by what became of them", "outcome"),
     # the endpoint itself
     _counter("http_requests", "Requests to this endpoint, by page and status code", "page", "code"),
 )
