@@ -199,10 +199,10 @@ class Container:
         return self._address
 
     def wait_ready(self, timeout: float = WAIT_TIMEOUT) -> None:
-        """Wait until the node answers on its admin socket."""
-        # Go's node can die of a request that comes while it starts: it is asked when it has said that it is up.
-        if self.kind == GO:
-            self.wait_log("Interface IPv6|Interface name", timeout)
+        """Wait until the node has its TUN, if it is to have one, and answers on its admin socket."""
+        # The admin socket is there before the TUN, and Go's node can die of a request that comes while it starts: both
+        # are asked when they have said that they are up. Ours gives up root last of all, with a TUN or without.
+        self.wait_log("Interface IPv6|Interface name" if self.kind == GO else "Running as user|Interface MTU", timeout)
         answer = wait_for(f"the node of {self.name} answers", lambda: self.admin("getself"), timeout)
         self._address = str(answer["address"])
 

@@ -48,18 +48,23 @@ def _put_below(leaves: Sequence[Container], router1: Container, router2: Contain
 
     A node keeps the parent that it has. Where some were router2's children, they would miss less than others.
     """
+    key = router1.admin("getself")["key"]
+
+    def wait_children() -> None:
+        for leaf in leaves:
+
+            def child(leaf: Container = leaf) -> bool:
+                own = leaf.admin("getself")["key"]
+                return any(entry["key"] == own and entry["parent"] == key for entry in leaf.admin("gettree")["tree"])
+
+            wait_for(f"{leaf} is a child of {router1}", child)
+
     router2.stop()
+    wait_children()  # before it is back: who has not missed it yet would stay below it
     router2.start()
     router2.wait_ready()
     wait_for("all are at both routers", lambda: len(router2.peers_up()) == len(router1.peers_up()) == len(leaves) + 1)
-    key = router1.admin("getself")["key"]
-    for leaf in leaves:
-
-        def child(leaf: Container = leaf) -> bool:
-            own = leaf.admin("getself")["key"]
-            return any(entry["key"] == own and entry["parent"] == key for entry in leaf.admin("gettree")["tree"])
-
-        wait_for(f"{leaf} is a child of {router1}", child)
+    wait_children()
 
 
 @contextlib.contextmanager

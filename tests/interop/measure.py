@@ -172,6 +172,8 @@ def all_pairs(nodes: Sequence[Reachable], timeout: float = 60) -> tuple[float, l
     Both ends of a pair speak: between two Go nodes, the first one-way traffic may wait for ever until the other end
     speaks too. ``test_flaws.py`` holds ours to more.
     """
+    for node in nodes:
+        assert node.address, node  # a container's is there when its TUN is; without that ping ends at once
     started = time.monotonic()
     waits = [(a, b, _first_reply(a, b, timeout)) for a in nodes for b in nodes if a is not b]
     failed = []
