@@ -46,7 +46,8 @@ def test_without_children_there_is_nothing_to_do() -> None:
 
 def test_sigterm_before_the_loop_ends_the_process() -> None:
     start = "from yggpy.cli.pid1 import end_at_sigterm; end_at_sigterm(); print('begun', flush=True)"
-    program = f"{start}; import time; time.sleep(60)"
+    # Many short sleeps: a signal that comes just before a system call does not interrupt it.
+    program = f"{start}; import time; [time.sleep(0.05) for _ in range(1200)]"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"begun\n"
