@@ -5,6 +5,7 @@ The router under test is k5 at (42,): its parent is k0 on link 1, its child k7 o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from yggpy.routing.pathfinder import (
     BROKEN_THROTTLE,
     MAX_ANSWERS_PER_SECOND,
     MAX_BROKEN_PER_SECOND,
+    MAX_SEQ_LEAD,
     PATH_TIMEOUT,
     RETRY_DELAYS,
     Pathfinder,
@@ -404,6 +406,51 @@ def test_the_look_up_for_a_broken_path_is_repeated_until_a_true_answer() -> None
     node.receive(1, notify("k9", "k5", (3,), int(node.now), OWN))
     node.tick(30)
     assert look_ups(node) == []
+
+
+def test_of_two_answers_of_one_second_the_later_mends_a_broken_path() -> None:
+    """The first may come from a place that its sender has just left."""
+    node = with_path()
+    node.receive(1, PathBroken(OWN, MAX_WATERMARK, KEYS["k5"], KEYS["k9"]))
+    node.receive(1, notify("k9", "k5", (8,), int(node.now), OWN))
+    assert node.effects(PathInstalled) == [PathInstalled(KEYS["k9"], (8,), None)]
+    node.receive(1, notify("k9", "k5", (3,), int(node.now), OWN))  # not broken any more: it may be late
+    assert node.effects(PathInstalled) == []
+
+
+def test_a_filter_that_promises_the_destination_of_a_broken_path_repeats_the_look_up() -> None:
+    node = with_path()
+    node.receive(1, BloomFilter((0,) * 128))
+    node.now += 1
+    node.receive(1, PathBroken(OWN, MAX_WATERMARK, KEYS["k5"], KEYS["k9"]))
+    assert look_ups(node) == []
+    node.receive(1, EVERYTHING)
+    assert look_ups(node) == []  # just searched for
+    node.now += BROKEN_THROTTLE
+    node.receive(1, BloomFilter((0,) * 128))
+    node.receive(1, EVERYTHING)
+    assert look_ups(node) == [(1, KEYS["k9"])]
+    node.receive(1, BloomFilter((0,) * 128))
+    node.receive(1, EVERYTHING)
+    assert look_ups(node) == []
+
+
+def test_answers_from_another_place_in_the_same_second_have_a_higher_seq() -> None:
+    node = bench()
+    node.now = float(int(node.now))
+    seqs = []
+    for port in (42, 43, 44, 45, 45):
+        node.router._tree.replace_own(replace(node.router._tree.own, port=port))
+        node.router._fib_stale = True
+        node.frames()
+        node.receive(1, PathLookup(KEYS["k0"], KEYS["k5"], ()))
+        (answer,) = node.packets(PathNotify)
+        assert answer.info_path == (port,) and answer.verify()
+        seqs.append(answer.info_seq - int(node.now))
+    assert seqs == [0, 1, MAX_SEQ_LEAD, MAX_SEQ_LEAD, MAX_SEQ_LEAD]
+    node.now += MAX_SEQ_LEAD + 1
+    node.receive(1, PathLookup(KEYS["k0"], KEYS["k5"], ()))
+    assert [answer.info_seq for answer in node.packets(PathNotify)] == [int(node.now)]
 
 
 # -- repeats ---------------------------------------------------------------------------------------------

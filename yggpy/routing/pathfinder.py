@@ -4,10 +4,11 @@ A search without an answer is a *rumour*; an answer makes a *path*. Both live 60
 from its node, which only the data plane sees (``last_traffic``). The data plane also keeps the last payload of each
 path and sends it again when the path changes; a rumour keeps its own, the newest one.
 
-Two things are done better than in Go, within the protocol. A look-up that nobody has answered is repeated, at once when
-a peer's new bloom filter promises its destination, and now and then anyhow: it may have come before the filters did,
-and one-way traffic would otherwise wait until its receiver speaks. And every table and every answer to a stranger is
-bounded.
+Three things are done better than in Go, within the protocol. A look-up that nobody has answered is repeated, at once
+when a peer's new bloom filter promises its destination, and now and then anyhow: it may have come before the filters
+did, and one-way traffic would otherwise wait until its receiver speaks. Two places in one second are told apart:
+answers are dated by the second, and the first may come from where a node was for a moment only. And every table and
+every answer to a stranger is bounded.
 """
 
 from __future__ import annotations
@@ -38,12 +39,15 @@ PATH_TIMEOUT = 60.0
 """Seconds that a path lives after its last confirmation, and a rumour after its last look-up."""
 PATH_THROTTLE = 1.0
 """Least seconds between two look-ups for one node."""
-BROKEN_THROTTLE = 0.25
+BROKEN_THROTTLE = 0.125
 """The same where packets are known to be stuck on the old path. A node that was asked while the tree was still changing
 gives an answer that is worth nothing, and its next one of the same second is not taken: so ask again soon (Go does so
 for every stuck packet)."""
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
 """Seconds after which an unanswered look-up is repeated, one after the other."""
+MAX_SEQ_LEAD = 2
+"""Seconds by which the seq of our answers may be ahead of the time. Of two answers with one seq the second is not
+taken, so who moves twice in a second counts on; a restart forgets that, and must not be too far behind then."""
 MAX_PATHS = 16384
 MAX_PATH_PORTS = 1 << 20
 """Ports in all paths together: a node may claim coordinates of 130,000 ports."""
@@ -169,6 +173,10 @@ class Pathfinder:
         self._rumors: OrderedDict[bytes, _Rumor] = OrderedDict()
         self._path_ports = 0
         self._rumor_bytes = 0
+        self._seq = 0
+        """The seq of our last answer."""
+        self._place: Coords | None = None
+        """Where we were when we gave it."""
         self._signed: tuple[int, Coords, bytes] | None = None
         self._answers = PerSecond(MAX_ANSWERS_PER_SECOND)
         self._brokens = PerSecond(MAX_BROKEN_PER_SECOND)
@@ -231,9 +239,18 @@ class Pathfinder:
             if not rumor.answered and peer not in rumor.asked and contains(bits, lookup_key):
                 rumor.sent_at = now
                 rumor.asked.add(peer)
-                lookup = self._make_lookup(rumor.dest)
-                self._emit(LookupSeen(lookup.source, lookup.from_path))
-                self._host.ask(peer, lookup)
+                self._ask(peer, rumor.dest)
+        for dest, path in self._paths.items():
+            if not path.broken or not path.retry.is_running or now - path.requested_at < BROKEN_THROTTLE:
+                continue
+            if contains(bits, x_key(dest)):
+                path.requested_at = now
+                self._ask(peer, dest)
+
+    def _ask(self, peer: bytes, dest: bytes) -> None:
+        lookup = self._make_lookup(dest)
+        self._emit(LookupSeen(lookup.source, lookup.from_path))
+        self._host.ask(peer, lookup)
 
     # -- from the network --------------------------------------------------------------------------------
 
@@ -246,11 +263,20 @@ class Pathfinder:
         lookup_key = x_key(lookup.dest)
         asked = self._host.multicast(lookup, lookup_key, from_key)
         if lookup_key == self._own_lookup_key and self._answers.allow(now):
-            seq, coords, signature = self._sign_coords(int(now), self._host.coords_for(from_key))
+            seq, coords, signature = self._sign_coords(self._answer_seq(now), self._host.coords_for(from_key))
             self.handle_notify(
                 PathNotify(lookup.from_path, MAX_WATERMARK, self._own_key, lookup.source, seq, coords, signature), now
             )
         return asked
+
+    def _answer_seq(self, now: float) -> int:
+        """Return the Unix time, or more if we have moved since an answer of this second."""
+        seq, place = int(now), self._host.own_coords()
+        if place != self._place:
+            self._place = place
+            seq = max(seq, min(self._seq + 1, seq + MAX_SEQ_LEAD))
+        self._seq = max(self._seq, seq)
+        return self._seq
 
     def _sign_coords(self, seq: int, coords: Coords) -> tuple[int, Coords, bytes]:
         """Return our coordinates with a signature, the same one while nothing has changed."""
@@ -309,10 +335,10 @@ class Pathfinder:
             rumor.answered = True
             rumor.retry.stop()
             self._emit(PathNotified(source))
-        if notify.info_seq <= path.seq:
+        if notify.info_seq < path.seq or (notify.info_seq == path.seq and not path.broken):
             return
         if notify.info_path == path.coords:
-            if path.retry.is_running and notify.verify():
+            if notify.info_seq > path.seq and path.retry.is_running and notify.verify():
                 path.retry.stop()  # there is no better path to be had
             return
         if not notify.verify():
