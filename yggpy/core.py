@@ -101,6 +101,8 @@ class Core:
         self._next_link_id = 1
         self._on_link_end: dict[int, Callable[[LinkEnd], None]] = {}
         self._pumping = False
+        self._reaction: TimerHandle | None = None
+        self._reaction_at = 0.0
         self._closed = False
 
     # -- life --------------------------------------------------------------------------------------------
@@ -115,6 +117,8 @@ class Core:
         """Close all links and stop."""
         if not self._closed:
             self._closed = True
+            if self._reaction is not None:
+                self._reaction.cancel()
             self.datapath.close()
             self.introspection.questions.abandon()
 
@@ -133,6 +137,24 @@ class Core:
             self.watch.tree_is(self.router.parent, self.router.root)
         finally:  # a defect in one tick must not be the end of all
             self._schedule_tick()
+
+    def _plan_reaction(self) -> None:
+        """Let the router act before its next tick, if it wants to."""
+        due = self.router.reaction_at
+        if due is None or self._closed or (self._reaction is not None and self._reaction_at <= due):
+            return
+        if self._reaction is not None:
+            self._reaction.cancel()
+        self._reaction_at = due
+        self._reaction = self._scheduler.call_later(max(0.0, due - self._scheduler.now()), self._react)
+
+    def _react(self) -> None:
+        self._reaction = None
+        try:
+            self.router.react(self._scheduler.now())
+        finally:
+            self._pump()
+        self.watch.tree_is(self.router.parent, self.router.root)
 
     # -- links -------------------------------------------------------------------------------------------
 
@@ -301,6 +323,7 @@ class Core:
                 busy = self._apply_keystore_effects() or busy
         finally:
             self._pumping = False
+        self._plan_reaction()
 
     def _apply_routing_effects(self) -> bool:
         effects = self.router.take_effects()

@@ -115,6 +115,15 @@ class Bench:
             self.now += 1.0
             self.router.tick(self.now)
 
+    def react(self) -> bool:
+        """Let time pass until the router wants to react, and let it; False if it does not want to."""
+        due = self.router.reaction_at
+        if due is None:
+            return False
+        self.now = max(self.now, due)
+        self.router.react(self.now)
+        return True
+
     def frames(self, of: type[Any] | None = None, *, link_id: int | None = None) -> list[Sent]:
         """Take what was sent since the last call; the arguments select from it."""
         sent = []

@@ -10,6 +10,7 @@ from tests.unit.datapath_bench import make_datapath
 from yggpy.core import MAINTENANCE_INTERVAL, Core
 from yggpy.keys import PrivateKey
 from yggpy.questions import Question
+from yggpy.routing.reactions import REACTION_DELAY
 from yggpy.sim.clock import VirtualScheduler
 
 
@@ -70,3 +71,25 @@ def test_a_question_waits_for_six_seconds(plane: str) -> None:
     assert [round(moment - started, 3) for moment in sent] == [0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0]  # one was called off
     assert len(core.introspection.questions) == 0
     core.close()
+
+
+def test_what_the_router_does_before_its_tick_is_done_and_not_after_the_end(plane: str) -> None:
+    scheduler = VirtualScheduler()
+    core = Core(PrivateKey(bytes(32)), scheduler, partial(make_datapath, plane), Events())
+    core.start()
+    scheduler.run_for(MAINTENANCE_INTERVAL / 2)
+    peer = PrivateKey(b"\1" * 32).public_key
+    reacted: list[float] = []
+    react = core.router.react
+    core.router.react = lambda now: (reacted.append(now), react(now))  # type: ignore
+    core.router.add_link(1, peer, 0, scheduler.now())
+    core.send_datagram(peer, b"any input will do")
+    scheduler.run_for(REACTION_DELAY)
+    assert reacted == [scheduler.now()]
+    core.router.remove_link(1, scheduler.now())
+    core.router.add_link(2, peer, 0, scheduler.now())
+    core.send_datagram(peer, b"any input will do")
+    assert core.router.reaction_at is not None
+    core.close()
+    scheduler.run_for(2 * MAINTENANCE_INTERVAL)
+    assert len(reacted) == 1

@@ -143,3 +143,18 @@ def test_a_removed_or_unknown_peer_is_harmless() -> None:
     assert table.due() == []
     table.add(P)
     assert table.sent(P) == table.received(P) == 0
+
+
+def test_between_ticks_filters_only_grow() -> None:
+    table = table_with(P, Q)
+    table.due()
+    assert table.grown() == []
+    table.receive(Q, key_bits(Q))
+    assert table.grown() == [(P, key_bits(OWN) | key_bits(Q))]
+    assert not table.keeps_stale_bits(P)
+    table.receive(Q, key_bits(R))
+    assert table.grown() == [(P, key_bits(OWN) | key_bits(Q) | key_bits(R))]
+    assert table.keeps_stale_bits(P)
+    table.receive(Q, 0)
+    assert table.grown() == []
+    assert table.due() == [(P, key_bits(OWN))]

@@ -9,6 +9,7 @@ from yggpy.address import x_key
 from yggpy.routing.bloom import from_words, key_bits
 from yggpy.routing.effects import CloseLink, PathInstalled
 from yggpy.routing.leaf import LeafRouter
+from yggpy.routing.reactions import STARTING
 from yggpy.wire.packets import (
     Announce,
     BloomFilter,
@@ -78,6 +79,20 @@ def test_its_filters_hold_nothing_but_itself() -> None:
     bench.tick()
     sent = {one.link_id: from_words(one.packet) for one in bench.frames(BloomFilter)}
     assert sent == dict.fromkeys((1, 2), key_bits(x_key(bench.router.public_key)))
+
+
+def test_a_peer_that_has_given_us_a_place_gets_our_filter_before_the_tick() -> None:
+    bench = leaf()
+    bench.now += STARTING
+    bench.tick()
+    bench.add(1, "k2")
+    bench.receive(1, announce("k2", "k2", 0))
+    assert bench.react()
+    began = bench.now
+    bench.answer(1, rtt=0.1)
+    assert bench.react()
+    assert [from_words(packet) for packet in bench.packets(BloomFilter)] == [key_bits(x_key(KEYS["k5"]))]
+    assert bench.now - began < 0.2
 
 
 def test_it_lives_below_one_of_them_even_with_the_lowest_key() -> None:

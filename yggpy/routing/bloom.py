@@ -8,6 +8,7 @@ what to send next: new bits at once, cleared bits one round later, so that bits 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from functools import lru_cache
 
 import mmh3
@@ -126,21 +127,37 @@ class BloomTable:
 
     def due(self) -> list[tuple[bytes, int]]:
         """Make this tick's filters; return (peer key, filter) for those that must be sent."""
-        on_tree = [(key, entry) for key, entry in self._entries.items() if entry.on_tree]
-        # A peer's filter joins those of all others: what lies before it in the list, and what lies behind.
-        behind = [0]
-        for _, entry in reversed(on_tree):
-            behind.append(behind[-1] | entry.received * self._joins)
         messages = []
-        before = self._own_bits
-        for (key, entry), after in zip(on_tree, behind[-2::-1], strict=True):
-            is_new = self._replace(entry, before | after)
-            before |= entry.received * self._joins
+        for key, entry, fresh in self._fresh():
+            is_new = self._replace(entry, fresh)
             entry.idle_ticks += 1
             if is_new or entry.idle_ticks >= FORCED_RESEND_TICKS:
                 entry.idle_ticks = 0
                 messages.append((key, entry.sent))
         return messages
+
+    def grown(self) -> list[tuple[bytes, int]]:
+        """Return (peer key, filter) for those that have new bits, between two ticks. No bit is taken away here."""
+        messages = []
+        for key, entry, fresh in self._fresh():
+            if fresh & ~entry.sent:
+                entry.sent |= fresh
+                entry.dirty = entry.sent != fresh
+                entry.idle_ticks = 0
+                messages.append((key, entry.sent))
+        return messages
+
+    def _fresh(self) -> Iterator[tuple[bytes, _Entry, int]]:
+        """Go through the on-tree peers, with what the filter for each would be if it were made anew."""
+        on_tree = [(key, entry) for key, entry in self._entries.items() if entry.on_tree]
+        # A peer's filter joins those of all others: what lies before it in the list, and what lies behind.
+        behind = [0]
+        for _, entry in reversed(on_tree):
+            behind.append(behind[-1] | entry.received * self._joins)
+        before = self._own_bits
+        for (key, entry), after in zip(on_tree, behind[-2::-1], strict=True):
+            yield key, entry, before | after
+            before |= entry.received * self._joins
 
     @staticmethod
     def _replace(entry: _Entry, fresh: int) -> bool:

@@ -86,6 +86,7 @@ class LeafRouter(Router):
             self._direct(each, FrameType.ANNOUNCE, story.encode())
         self._fib_stale = True
         self._settle_below(self._best_parent(refreshing=False))
+        self._reactions.ask(link.key, now)  # a filter for the peer, which others find us by
 
     def _handle_announce(self, link: RouterLink, announce: Announce, now: float) -> None:
         story = self._stories.get(link.key)

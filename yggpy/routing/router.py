@@ -2,6 +2,7 @@
 
 Inputs are method calls with ``now``; what is to be done comes out of ``take_effects``. ``tick`` is the heartbeat: once
 a second it chooses a parent, sends announcements and bloom filters, repeats look-ups, and judges what has expired.
+``react`` does the first three early, when ``reaction_at`` says that something calls for it.
 
 How a tree forms: every node starts as its own root. Each link exchanges SigReq and SigRes, which makes the peer a
 possible parent and measures the link. Announcements travel along lines of ancestry; a node that learns of a better
@@ -21,6 +22,7 @@ from yggpy.routing.effects import FibChanged, RoutingEffect, SendDirect, SendQue
 from yggpy.routing.greedy import Coords, Fib, FibLink
 from yggpy.routing.links import LinkTable, RouterLink
 from yggpy.routing.pathfinder import Pathfinder
+from yggpy.routing.reactions import ROOT_GRACE, STARTING, Reactions
 from yggpy.routing.tree import MAX_INFOS, Tree
 from yggpy.status import PathStatus, TreeEntry
 from yggpy.wire.errors import DecodeError
@@ -39,6 +41,8 @@ from yggpy.wire.packets import (
 
 __all__ = ["Router"]
 
+ANSWER_GRACE = 1.0
+"""Seconds for which a node without a candidate waits for answers that its peers owe it, before it becomes a root."""
 _INFINITE_COST = 2**64 - 1
 _MAX_SEQ = 2**64 - 1
 
@@ -76,6 +80,10 @@ class Router:
         self._refresh = False
         self._do_root1 = False
         self._do_root2 = True
+        self._lost_at: float | None = None
+        """Since when we have been without a candidate (``_do_root1``)."""
+        self._reactions = Reactions()
+        self._started_at = 0.0
         self.refused: Counter[str] = Counter(traffic=0, path_lookup=0, path_notify=0, path_broken=0)
         """What was to be passed on and was not, since this node is no transit."""
         self._fib = Fib((), ())
@@ -90,6 +98,7 @@ class Router:
 
     def start(self, now: float) -> None:
         """Become the root of a tree of one."""
+        self._started_at = now
         self._maintain(now)
 
     def tick(self, now: float) -> None:
@@ -101,11 +110,37 @@ class Router:
         self._maintain(now)
         self._paths.tick(now)
 
-    def _maintain(self, now: float) -> None:
-        self._do_root2 = self._do_root2 or self._do_root1
+    @property
+    def reaction_at(self) -> float | None:
+        """When ``react`` is to be called; None: not before the next tick. Look again after each input."""
+        return self._reactions.at
+
+    def react(self, now: float) -> None:
+        """Do early what the next tick would do, if it is time for that (section 5.2)."""
+        if self._reactions.take(now):
+            self._maintain(now, early=True)
+
+    def _maintain(self, now: float, *, early: bool = False) -> None:
+        self._do_root2 = self._do_root2 or (self._do_root1 and self._grace_is_over(now))
         self._choose_parent(now)
+        if not self._do_root1:
+            self._lost_at = None
+        else:
+            if self._lost_at is None:
+                self._lost_at = now
+            if now < self._lost_at + ROOT_GRACE:
+                self._reactions.plan(self._lost_at + ROOT_GRACE)
         self._send_announces()
-        self._send_blooms(now)
+        if not early or now >= self._started_at + STARTING:
+            self._send_blooms(now, early=early)
+
+    def _grace_is_over(self, now: float) -> bool:
+        """Tell whether a node without a candidate need not wait any longer before it becomes a root."""
+        if self._lost_at is None or now >= self._lost_at + ANSWER_GRACE:
+            return True
+        if now < self._lost_at + ROOT_GRACE:
+            return False
+        return all(link.responded or now >= link.requested_at + ANSWER_GRACE for link in self._links.all())
 
     def take_effects(self) -> list[RoutingEffect]:
         """Return what is to be done since the last call, in order."""
@@ -124,6 +159,7 @@ class Router:
             self._sent[key] = {}
             self._blooms.add(key)
             claims = self._tree.ports_under(self.public_key)
+            self._reactions.ask(key, now)
         link = self._links.add(link_id, key, priority, claims, cost)
         self._fib_stale = True
         for known in self._sent[key]:
@@ -150,6 +186,8 @@ class Router:
         self._requests.pop(key, None)
         self._responses.pop(key, None)
         self._blooms.remove(key)
+        if key == self.parent:
+            self._reactions.ask(key, now)
 
     # -- frames ------------------------------------------------------------------------------------------
 
@@ -180,6 +218,8 @@ class Router:
             self._blooms.receive(link.key, bits)
             if bits & ~before:
                 self._search_behind(link.key, now)
+                if self._blooms.is_on_tree(link.key):
+                    self._reactions.ask(link.key, now)
         elif frame_type == FrameType.SIG_REQ:
             self._handle_request(link, SigReq.decode(payload), now)
         elif frame_type == FrameType.SIG_RES:
@@ -219,9 +259,17 @@ class Router:
             # We were away for less than a tick, and our port may be another node's by now. A Go node lives with that
             # until its next refresh; we say at once where we are.
             self._refresh = True
+            self._reactions.ask(link.key, now)
         if not link.responded:
             link.measure(now)
             self._fib_stale = True
+        if known is None and (self._do_root1 or self._leads_higher(link.key)):
+            self._reactions.ask(link.key, now)
+
+    def _leads_higher(self, key: bytes) -> bool:
+        """Tell whether a peer leads to a better root than ours."""
+        root, _ = self._tree.root_and_dists(key)
+        return root is not None and root < self.root
 
     def _handle_announce(self, link: RouterLink, announce: Announce, now: float) -> None:
         known = self._tree.get(announce.key)
@@ -235,6 +283,8 @@ class Router:
             if announce.key == self.public_key:
                 # An echo from before a restart, newer than what we say now: it must be superseded.
                 self._refresh = True
+            if known is None or (known.parent, known.port) != (announce.parent, announce.port):
+                self._reactions.ask(link.key, now)
         else:
             assert known is not None
             self._direct(link, FrameType.ANNOUNCE, known.encode())
@@ -351,7 +401,7 @@ class Router:
 
     # -- bloom filters -----------------------------------------------------------------------------------
 
-    def _send_blooms(self, now: float) -> None:
+    def _send_blooms(self, now: float, *, early: bool) -> None:
         for key in self._links:
             was_on_tree = self._blooms.is_on_tree(key)
             on_tree = self._is_tree_link(key)
@@ -360,7 +410,7 @@ class Router:
                 self._send_filter(key, 0)
             elif on_tree and not was_on_tree:
                 self._search_behind(key, now)
-        for key, bits in self._blooms.due():
+        for key, bits in self._blooms.grown() if early else self._blooms.due():
             self._send_filter(key, bits)
 
     def _is_tree_link(self, key: bytes) -> bool:

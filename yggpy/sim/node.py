@@ -28,7 +28,8 @@ TICK = 1.0
 class SimulatedNode:
     """Node ``number``. ``transmit(number, link_id, frame_type, payload)`` sends a frame over one of its links.
 
-    ``close(link_id)`` closes one, which is there again a while later.
+    ``close(link_id)`` closes one, which is there again a while later. ``reacts``: whether it acts before its next tick,
+    which a Go node does not.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class SimulatedNode:
         close: Callable[[int], None],
         *,
         transit: bool = True,
+        reacts: bool = True,
     ) -> None:
         self.number = number
         self.public_key = private_key.public_key
@@ -57,6 +59,8 @@ class SimulatedNode:
         self._paths: dict[bytes, Coords] = {}
         self._kept: dict[bytes, bytes] = {}
         self._pumping = False
+        self._reacts = reacts
+        self._reaction_due: float | None = None
         scheduler.call_later(chance.random() * TICK, self._start)
 
     def _start(self) -> None:
@@ -69,6 +73,19 @@ class SimulatedNode:
             self.router.tick(self._scheduler.now())
             self._pump()
             self._scheduler.call_later(TICK, self._tick)
+
+    def _plan_reaction(self) -> None:
+        due, now = self.router.reaction_at, self._scheduler.now()
+        if due is not None and self._reacts and (self._reaction_due is None or due < self._reaction_due):
+            self._reaction_due = due
+            self._scheduler.call_later(max(0.0, due - now), lambda: self._react(due))
+
+    def _react(self, due: float) -> None:
+        if self._reaction_due == due:
+            self._reaction_due = None
+        if self.is_alive:
+            self.router.react(self._scheduler.now())
+            self._pump()
 
     # -- links -------------------------------------------------------------------------------------------
 
@@ -146,3 +163,4 @@ class SimulatedNode:
                         self._kept.pop(key, None)
                         self._last_traffic.pop(key, None)
         self._pumping = False
+        self._plan_reaction()

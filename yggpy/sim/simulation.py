@@ -32,7 +32,8 @@ class Simulation:
     """``topology`` with a router at each node.
 
     ``latency`` is the range of the links' one-way latencies in seconds, ``loss`` the probability that a packet must be
-    repeated. Nodes in ``leaves`` pass nothing on for others.
+    repeated. Nodes in ``leaves`` pass nothing on for others; those in ``ticking`` act at their ticks only, as Go nodes
+    do.
 
     Keys, latencies, losses and the nodes' ticks come from ``seed``.
     """
@@ -45,6 +46,7 @@ class Simulation:
         latency: tuple[float, float] = (0.001, 0.030),
         loss: float = 0.0,
         leaves: Container[int] = (),
+        ticking: Container[int] = (),
     ) -> None:
         self.scheduler = VirtualScheduler()
         self.frames_sent: int = 0
@@ -65,6 +67,7 @@ class Simulation:
                 self._transmit,
                 self._close,
                 transit=number not in leaves,
+                reacts=number not in ticking,
             )
             for number in range(topology.size)
         ]
