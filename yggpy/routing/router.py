@@ -15,7 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from yggpy.address import Address, x_key
+from yggpy.address import x_key
 from yggpy.keys import PrivateKey
 from yggpy.routing.bloom import BloomTable, from_words, to_words
 from yggpy.routing.effects import FibChanged, RoutingEffect, SendDirect, SendQueued
@@ -24,7 +24,7 @@ from yggpy.routing.links import LinkTable, RouterLink
 from yggpy.routing.pathfinder import Pathfinder
 from yggpy.routing.reactions import ROOT_GRACE, STARTING, Reactions
 from yggpy.routing.tree import MAX_INFOS, Tree
-from yggpy.status import PathStatus, TreeEntry
+from yggpy.routing.view import RouterView
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.frame import FrameType
 from yggpy.wire.packets import (
@@ -47,7 +47,7 @@ _INFINITE_COST = 2**64 - 1
 _MAX_SEQ = 2**64 - 1
 
 
-class Router:
+class Router(RouterView):
     """Tree, bloom filters and path finding of the node with ``private_key``.
 
     ``entropy(n)`` gives n random bytes; ``last_traffic(key)`` asks the data plane when traffic for us last came from a
@@ -65,14 +65,12 @@ class Router:
         last_traffic: Callable[[bytes], float | None] = lambda key: None,
         max_infos: int = MAX_INFOS,
     ) -> None:
-        self._private_key = private_key
-        self.public_key: bytes = private_key.public_key
-        self._entropy = entropy
-        self._links = LinkTable()
-        self._tree = Tree(self.public_key, max_infos)
-        self._blooms = BloomTable(x_key(self.public_key))
         self._effects: list[RoutingEffect] = []
-        self._paths = Pathfinder(private_key, self, self._effects_append, last_traffic)
+        paths = Pathfinder(private_key, self, self._effects.append, last_traffic)
+        super().__init__(private_key.public_key, Tree(private_key.public_key, max_infos), LinkTable(), paths)
+        self._private_key = private_key
+        self._entropy = entropy
+        self._blooms = BloomTable(x_key(self.public_key))
         self._sent: dict[bytes, dict[bytes, None]] = {}
         """Per peer key: the keys whose infos that peer is known to have (a dict, for the order)."""
         self._requests: dict[bytes, SigReq] = {}
@@ -90,9 +88,6 @@ class Router:
         self._fib_stale = True
         self._fib_keys: frozenset[bytes] = frozenset()
         """The keys whose infos the Fib was made of, and those that were missing."""
-
-    def _effects_append(self, effect: RoutingEffect) -> None:
-        self._effects.append(effect)
 
     # -- life and time -----------------------------------------------------------------------------------
 
@@ -507,73 +502,3 @@ class Router:
 
     def _direct(self, link: RouterLink, frame_type: int, payload: bytes) -> None:
         self._effects.append(SendDirect(link.link_id, frame_type, payload))
-
-    # -- status ------------------------------------------------------------------------------------------
-
-    @property
-    def root(self) -> bytes:
-        """Key of the root that our line leads to; our own if it leads nowhere."""
-        return self._tree.root_and_coords(self.public_key)[0]
-
-    @property
-    def parent(self) -> bytes:
-        """Key of our parent; our own if we have none."""
-        return self._tree.own.parent
-
-    @property
-    def joined(self) -> bool:
-        """Whether this node and a peer are in one tree: it has a parent, or the line of a peer leads to it."""
-        own = self.public_key
-        return self.parent != own or any(self._tree.root_and_coords(key)[0] == own for key in self._links)
-
-    @property
-    def routing_entries(self) -> int:
-        """Number of nodes whose info is known."""
-        return len(self._tree)
-
-    @property
-    def path_count(self) -> int:
-        """Number of nodes to which a path is known."""
-        return len(self._paths.entries())
-
-    def tree(self) -> list[TreeEntry]:
-        """Return all known nodes, by key."""
-        entries = []
-        for key in sorted(self._tree):
-            info = self._tree.get(key)
-            assert info is not None
-            entries.append(TreeEntry(key, str(Address.for_key(key)), info.parent, info.seq))
-        return entries
-
-    def paths(self) -> list[PathStatus]:
-        """Return all known paths, by key."""
-        return sorted(
-            (PathStatus(key, str(Address.for_key(key)), coords, seq) for key, coords, seq in self._paths.entries()),
-            key=lambda status: status.key,
-        )
-
-    def port(self, key: bytes) -> int:
-        """Return the tree port of a peer, 0 if it is none."""
-        return self._links.port(key)
-
-    def link_cost(self, link_id: int) -> int:
-        """Return the cost of a link, 0 for an unknown one."""
-        link = self._links.get(link_id)
-        return 0 if link is None else link.cost
-
-    def link_latency(self, link_id: int) -> float | None:
-        """Return the last round trip of a link in seconds, None before the first."""
-        link = self._links.get(link_id)
-        return None if link is None else link.latency
-
-    def resting_peers(self) -> list[bytes]:
-        """Return the keys of peers whose links are up and not used; only a leaf has such."""
-        return []
-
-    def link_keys(self) -> list[bytes]:
-        """Return the peer key of every link; a key with two links is there twice."""
-        return [link.key for link in self._links.all()]
-
-    def known_keys(self) -> list[bytes]:
-        """Return the keys of all nodes whose info is known."""
-        return list(self._tree)
