@@ -173,6 +173,10 @@ class MeshNode:
         """End the process at once, as by ``kill -9``."""
         self._end(signal.SIGKILL)
 
+    def hang(self) -> None:
+        """Let the process stand still, as a machine does that swaps or is paused; its links stay open."""
+        os.kill(self.pid, signal.SIGSTOP)
+
     def stop(self) -> int:
         """End the process as an operator would (SIGTERM) and return its exit code."""
         return self._end(signal.SIGTERM)

@@ -67,6 +67,20 @@ def test_leaves_go_on_without_their_root_within_a_second(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+def test_leaves_do_not_wait_until_the_other_router_notices_that_their_root_hangs(seed: int) -> None:
+    simulation = two_routers(seed)
+    pairs = list(permutations((2, 3, 4), 2))
+    longest_silence(simulation, pairs, 1.0)
+    simulation.nodes[0].is_alive = False  # and its links stay
+    simulation.run_for(1.0)
+    for link in [link for link in simulation.links.values() if link.ends in {(0, 2), (0, 3), (0, 4)}]:
+        simulation.disconnect(link)
+        simulation.run_for(0.1)
+    assert longest_silence(simulation, pairs, 3.0) < 1.0
+    assert all(node.router.root == simulation.nodes[0].public_key for node in simulation.alive)
+
+
+@pytest.mark.parametrize("seed", range(4))
 def test_a_node_that_moves_is_found_half_a_second_after_its_link_is_up(seed: int) -> None:
     """Two routers in a row, a user at each, and a service that goes from the one to the other."""
     simulation = Simulation(Topology(5, ((0, 1), (2, 0), (3, 1), (4, 0))), seed=seed, latency=LAN)

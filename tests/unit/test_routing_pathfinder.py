@@ -22,9 +22,11 @@ from yggpy.routing.pathfinder import (
     MAX_SEQ_LEAD,
     PATH_TIMEOUT,
     RETRY_DELAYS,
+    STRANDED_DOUBT,
     Pathfinder,
     PathHost,
 )
+from yggpy.routing.reactions import STARTING
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.packets import (
     MAX_WATERMARK,
@@ -94,7 +96,7 @@ def test_a_partial_key_finds_its_node() -> None:
 
 def test_a_look_up_is_passed_on_but_not_back_and_only_along_the_tree() -> None:
     node = bench(down=EVERYTHING)
-    node.add(3, "k8")
+    node.add(3, "k8", cost=1)
     node.receive(3, EVERYTHING)
     lookup = PathLookup(KEYS["k9"], KEYS["k6"], (1, 2, 3))
     node.frames()
@@ -435,6 +437,81 @@ def test_a_filter_that_promises_the_destination_of_a_broken_path_repeats_the_loo
     assert look_ups(node) == []
 
 
+def test_what_left_by_a_lost_link_is_searched_for_without_a_report() -> None:
+    node = with_path()
+    node.join(3, "k2", parent="k1")
+    node.tick(int(STARTING))
+    node.frames()
+    node.remove(1)
+    assert look_ups(node) == []  # there is no parent that an answer could come by
+    node.answer(3)
+    while node.react():
+        pass
+    assert node.parent == "k2" and look_ups(node) == []
+    node.receive(3, EVERYTHING)
+    assert look_ups(node) == [(3, KEYS["k9"])]
+    node.receive(3, notify("k9", "k5", (1, 2), int(node.now), node.router.own_coords()))
+    assert node.effects(PathInstalled) == [PathInstalled(KEYS["k9"], (1, 2), None)]
+    node.tick(int(STRANDED_DOUBT))
+    assert look_ups(node) == [(3, KEYS["k9"])] * 2  # it may have moved again
+    node.receive(3, notify("k9", "k5", (1, 2), int(node.now), node.router.own_coords()))
+    node.tick(30)
+    assert look_ups(node) == []
+
+
+def test_where_the_parent_stays_the_search_begins_with_the_loss_of_the_link() -> None:
+    node = with_path(coords=(7, 5))
+    node.add(3, "k8", cost=1)
+    node.receive(3, announce("k8", "k0", 7))
+    node.now += 1
+    node.frames()
+    node.remove(3)
+    assert look_ups(node) == [(1, KEYS["k9"])]
+    node.receive(1, notify("k9", "k5", (7, 5), int(node.now), OWN))  # it may not have noticed yet
+    node.tick()
+    assert look_ups(node) == [(1, KEYS["k9"])]
+    node.tick(int(STRANDED_DOUBT))
+    assert look_ups(node) == [(1, KEYS["k9"])]
+    node.receive(1, notify("k9", "k5", (7, 5), int(node.now), OWN))  # there is no better way
+    node.tick(30)
+    assert look_ups(node) == []
+
+
+def test_what_lies_below_a_lost_peer_is_searched_for_even_where_it_left_by_another_link() -> None:
+    node = with_path(coords=(7, 5))
+    node.add(3, "k8", cost=1000)
+    node.receive(3, announce("k8", "k0", 7))
+    assert node.router.next_hop((7, 5), MAX_WATERMARK)[0] == 1
+    node.now += 1
+    node.frames()
+    node.remove(3)
+    assert look_ups(node) == [(1, KEYS["k9"])]
+
+
+def test_one_of_two_links_to_a_peer_strands_nothing() -> None:
+    node = with_path()
+    node.add(3, "k0")
+    node.now += 1
+    node.frames()
+    node.remove(1)
+    node.tick(3)
+    assert look_ups(node) == []
+
+
+def test_so_many_paths_and_the_newest_are_searched_for_when_a_link_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pathfinder, "MAX_STRANDED_PATHS", 2)
+    node = bench()
+    node.add(3, "k8", cost=1)
+    node.receive(3, announce("k8", "k0", 7))
+    for label in ("k1", "k2", "k9"):
+        node.router.path_missing(KEYS[label], b"payload", node.now)
+        node.receive(1, notify(label, "k5", (7, 5), int(node.now), OWN))
+    node.now += 1
+    node.frames()
+    node.remove(3)
+    assert look_ups(node) == [(1, KEYS["k9"]), (1, KEYS["k2"])]
+
+
 def test_answers_from_another_place_in_the_same_second_have_a_higher_seq() -> None:
     node = bench()
     node.now = float(int(node.now))
@@ -498,7 +575,7 @@ def test_a_new_filter_repeats_nothing_that_is_answered() -> None:
 
 def test_a_peer_that_joins_the_tree_is_asked_what_it_promised_before() -> None:
     node = bench(up=to_words(0))
-    node.add(3, "k8")
+    node.add(3, "k8", cost=1)
     node.receive(3, EVERYTHING)
     node.router.path_missing(KEYS["k9"], b"payload", node.now)
     assert look_ups(node) == []

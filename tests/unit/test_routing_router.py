@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tests.unit.routing_bench import KEYS, LABELS, NOW, Bench, Sent, announce, s
 from tests.unit.vectors import load
 from yggpy.routing.effects import FibChanged
 from yggpy.routing.links import MAX_SIG_ANSWERS_PER_SECOND, UNKNOWN_LAG
+from yggpy.routing.router import PARENT_PROBE_INTERVAL
 from yggpy.routing.tree import INFO_TIMEOUT, REFRESH_INTERVAL
 from yggpy.wire.errors import DecodeError
 from yggpy.wire.frame import FrameType
@@ -606,3 +608,22 @@ def test_a_long_line_is_told_from_the_root_down() -> None:
     bench.add(2, "k7")
     bench.tick()
     assert [label for _, label in announced(bench.frames(link_id=2))] == [f"k{number}" for number in range(10)]
+
+
+def test_a_parent_is_sent_the_filter_again_now_and_then_so_that_it_is_missed_when_it_hangs() -> None:
+    bench = Bench("k5")
+    bench.join(1, "k0")
+    bench.add(2, "k8")
+    bench.tick(3)
+    bench.frames()
+    sent = []
+    for second in range(20):
+        bench.tick()
+        sent += [(second, frame.link_id) for frame in bench.frames(BloomFilter)]
+    assert [link_id for _, link_id in sent] == [1] * 4
+    assert {later - earlier for (earlier, _), (later, _) in pairwise(sent)} == {int(PARENT_PROBE_INTERVAL)}
+    bench.remove(1)
+    bench.tick(3)
+    bench.frames()
+    bench.tick(20)
+    assert bench.parent == "k5" and bench.frames(BloomFilter) == []

@@ -4,17 +4,19 @@ A search without an answer is a *rumour*; an answer makes a *path*. Both live 60
 from its node, which only the data plane sees (``last_traffic``). The data plane also keeps the last payload of each
 path and sends it again when the path changes; a rumour keeps its own, the newest one.
 
-Three things are done better than in Go, within the protocol. A look-up that nobody has answered is repeated, at once
+Four things are done better than in Go, within the protocol. A look-up that nobody has answered is repeated, at once
 when a peer's new bloom filter promises its destination, and now and then anyhow: it may have come before the filters
 did, and one-way traffic would otherwise wait until its receiver speaks. Two places in one second are told apart:
-answers are dated by the second, and the first may come from where a node was for a moment only. And every table and
-every answer to a stranger is bounded.
+answers are dated by the second, and the first may come from where a node was for a moment only. When a link is lost,
+what left by it is searched for without waiting to be told that it is stuck. And every table and every answer to a
+stranger is bounded.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Protocol
 
 from yggpy.address import x_key
@@ -40,9 +42,9 @@ PATH_TIMEOUT = 60.0
 PATH_THROTTLE = 1.0
 """Least seconds between two look-ups for one node."""
 BROKEN_THROTTLE = 0.125
-"""The same where packets are known to be stuck on the old path. A node that was asked while the tree was still changing
-gives an answer that is worth nothing, and its next one of the same second is not taken: so ask again soon (Go does so
-for every stuck packet)."""
+"""The same where packets are stuck on the old path, or seem to be. A node that was asked while the tree was still
+changing gives an answer that is worth nothing, and its next one of the same second is not taken: so ask again soon (Go
+does so for every stuck packet)."""
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
 """Seconds after which an unanswered look-up is repeated, one after the other."""
 MAX_SEQ_LEAD = 2
@@ -56,6 +58,12 @@ MAX_RUMOR_BYTES = 8 << 20
 """Payload bytes that wait with rumours. When one of these limits is reached, the oldest entries go."""
 MAX_ANSWERS_PER_SECOND = 1000
 """Look-ups for this node that are answered in one second; more are ignored."""
+MAX_STRANDED_PATHS = 256
+"""Paths that are searched for anew when a link is lost; the newest count."""
+STRANDED_DOUBT = 4.0
+"""Seconds after the loss of a link in which no answer ends such a search: its sender may not have noticed yet what we
+have, or have moved and be about to move again; whoever hangs is missed by others up to three seconds later
+(``READ_TIMEOUT``)."""
 MAX_BROKEN_PER_SECOND = 1000
 """Packets of others whose senders are told in one second that they are stuck here; more are dropped in silence."""
 
@@ -118,7 +126,7 @@ class _Retry:
 
 
 class _Path:
-    __slots__ = ("broken", "coords", "expires", "requested_at", "retry", "seq")
+    __slots__ = ("broken", "coords", "expires", "in_doubt_until", "requested_at", "retry", "seq")
 
     def __init__(self, coords: Coords, seq: int, now: float) -> None:
         self.coords = coords
@@ -126,6 +134,8 @@ class _Path:
         self.requested_at = now
         self.expires = now + PATH_TIMEOUT
         self.broken = False
+        self.in_doubt_until = float("-inf")
+        """Until when no answer is believed to be the last word."""
         self.retry = _Retry()
 
 
@@ -225,7 +235,7 @@ class Pathfinder:
         """Search for ``dest`` unless that was done just now; return the peers that were asked."""
         path = self._paths.get(dest)
         if path is not None:
-            if now - path.requested_at < (BROKEN_THROTTLE if path.broken else PATH_THROTTLE):
+            if now - path.requested_at < (BROKEN_THROTTLE if path.retry.is_running else PATH_THROTTLE):
                 return []
             path.requested_at = now
         return self._handle_lookup(self._make_lookup(dest), self._own_key, now)
@@ -241,7 +251,7 @@ class Pathfinder:
                 rumor.asked.add(peer)
                 self._ask(peer, rumor.dest)
         for dest, path in self._paths.items():
-            if not path.broken or not path.retry.is_running or now - path.requested_at < BROKEN_THROTTLE:
+            if not path.retry.is_running or now - path.requested_at < BROKEN_THROTTLE:
                 continue
             if contains(bits, x_key(dest)):
                 path.requested_at = now
@@ -251,6 +261,33 @@ class Pathfinder:
         lookup = self._make_lookup(dest)
         self._emit(LookupSeen(lookup.source, lookup.from_path))
         self._host.ask(peer, lookup)
+
+    def stranded_by(self, link_id: int, place: Coords | None) -> list[bytes]:
+        """Return the destinations that a link is needed for, the newest paths first.
+
+        They are those whose packets leave by it, and those below ``place``, where its peer is: others whom we may hand
+        packets for them will hand them on to that peer.
+        """
+        stranded = (
+            key
+            for key, path in reversed(self._paths.items())
+            if (place is not None and path.coords[: len(place)] == place)
+            or self._host.next_hop(path.coords, MAX_WATERMARK)[0] == link_id
+        )
+        return list(islice(stranded, MAX_STRANDED_PATHS))
+
+    def search_again(self, dests: Iterable[bytes], now: float, *, at_once: bool) -> None:
+        """Look for other ways to ``dests``: at once or when a filter promises them, and at the latest in a second.
+
+        Who only lost the way there may never hear that its packets are stuck: where the next node has not noticed yet
+        that its neighbour hangs, they just vanish.
+        """
+        for dest in dests:
+            path = self._paths[dest]
+            path.in_doubt_until = now + STRANDED_DOUBT
+            path.retry.begin(now)
+            if at_once:
+                self._send_lookup(dest, now)
 
     # -- from the network --------------------------------------------------------------------------------
 
@@ -300,9 +337,7 @@ class Pathfinder:
                 notify.info_path,
                 notify.info_sig,
             )
-            self._host.send_queued(
-                link_id, FrameType.PATH_NOTIFY, forwarded.encode(), notify.source, notify.dest
-            )
+            self._host.send_queued(link_id, FrameType.PATH_NOTIFY, forwarded.encode(), notify.source, notify.dest)
         elif notify.dest == self._own_key:
             self._accept_notify(notify, now)
 
@@ -338,7 +373,7 @@ class Pathfinder:
         if notify.info_seq < path.seq or (notify.info_seq == path.seq and not path.broken):
             return
         if notify.info_path == path.coords:
-            if notify.info_seq > path.seq and path.retry.is_running and notify.verify():
+            if notify.info_seq > path.seq and path.retry.is_running and now >= path.in_doubt_until and notify.verify():
                 path.retry.stop()  # there is no better path to be had
             return
         if not notify.verify():
@@ -347,7 +382,8 @@ class Pathfinder:
         path.coords, path.seq = notify.info_path, notify.info_seq
         path.expires = now + PATH_TIMEOUT
         path.broken = False
-        path.retry.stop()
+        if now >= path.in_doubt_until:
+            path.retry.stop()
         self._emit(PathInstalled(source, path.coords, None))
         self._emit(PathNotified(source))
         self._enforce_path_limits()
@@ -389,7 +425,7 @@ class Pathfinder:
                 if path.expires <= now:
                     self._remove_path(key)
                     continue
-            if path.broken and path.retry.is_due(now):
+            if path.retry.is_due(now):
                 self._send_lookup(key, now)
         for lookup_key, rumor in list(self._rumors.items()):
             if rumor.expires <= now:

@@ -43,6 +43,10 @@ __all__ = ["Router"]
 
 ANSWER_GRACE = 1.0
 """Seconds for which a node without a candidate waits for answers that its peers owe it, before it becomes a root."""
+PARENT_PROBE_INTERVAL = 5.0
+"""Seconds after which a parent is sent our filter again. It must react to that, as to any frame, and a link on which
+nothing is sent never misses an answer: whoever sends by other links would be lost to others below a parent that hangs,
+without noticing, until its next refresh."""
 _INFINITE_COST = 2**64 - 1
 _MAX_SEQ = 2**64 - 1
 
@@ -82,6 +86,8 @@ class Router(RouterView):
         """Since when we have been without a candidate (``_do_root1``)."""
         self._reactions = Reactions()
         self._started_at = 0.0
+        self._probed, self._probe_at = self.public_key, 0.0
+        """The parent that is to be probed, and when."""
         self.refused: Counter[str] = Counter(traffic=0, path_lookup=0, path_notify=0, path_broken=0)
         """What was to be passed on and was not, since this node is no transit."""
         self._fib = Fib((), ())
@@ -103,6 +109,7 @@ class Router(RouterView):
         if now >= self._tree.refresh_at:
             self._refresh = True
         self._maintain(now)
+        self._probe_parent(now)
         self._paths.tick(now)
 
     @property
@@ -137,6 +144,14 @@ class Router(RouterView):
             return False
         return all(link.responded or now >= link.requested_at + ANSWER_GRACE for link in self._links.all())
 
+    def _probe_parent(self, now: float) -> None:
+        parent = self.parent
+        if parent == self._probed and now < self._probe_at:
+            return
+        if parent == self._probed and parent in self._links:
+            self._send_filter(parent, self._blooms.sent(parent))
+        self._probed, self._probe_at = parent, now + PARENT_PROBE_INTERVAL
+
     def take_effects(self) -> list[RoutingEffect]:
         """Return what is to be done since the last call, in order."""
         if self._fib_stale:
@@ -168,10 +183,13 @@ class Router(RouterView):
 
     def remove_link(self, link_id: int, now: float) -> None:
         """A link is down (section 5.6). Unknown links are ignored."""
-        link = self._links.remove(link_id)
+        link = self._links.get(link_id)
         if link is None:
             return
         key = link.key
+        root, place = self._tree.root_and_coords(key)
+        stranded = self._paths.stranded_by(link_id, place if root == self.root else None)
+        self._links.remove(link_id)
         self._fib_stale = True
         if key in self._links:
             # What the peer holds as our filter may have travelled over the lost link only.
@@ -181,8 +199,11 @@ class Router(RouterView):
         self._requests.pop(key, None)
         self._responses.pop(key, None)
         self._blooms.remove(key)
-        if key == self.parent:
+        lost_parent = key == self.parent
+        if lost_parent:
             self._reactions.ask(key, now)
+        # Without a parent we cannot say where an answer should go; its filter will remind us.
+        self._paths.search_again(stranded, now, at_once=not lost_parent)
 
     # -- frames ------------------------------------------------------------------------------------------
 

@@ -45,6 +45,14 @@ class SimulatedLink:
         self._scheduler = scheduler
         self._chance = chance
         self._last_arrival = [0.0, 0.0]
+        self._last_filter: dict[int, bytes] = {}
+
+    def repeats_filter(self, sender: int, frame_type: int, payload: bytes) -> bool:
+        """Tell whether a frame is the filter that ``sender`` has sent over this link before. Ask once for each."""
+        if frame_type != FrameType.BLOOM_FILTER:
+            return False
+        before, self._last_filter[sender] = self._last_filter.get(sender), payload
+        return before == payload
 
     def transmit(self, sender: int, frame_type: int, payload: bytes) -> None:
         """Carry a frame from the node numbered ``sender`` to the other end."""

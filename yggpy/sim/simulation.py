@@ -17,7 +17,8 @@ from yggpy.wire.frame import FrameType
 __all__ = ["NotQuiet", "Simulation"]
 
 QUIET = 4.0
-"""Seconds without a frame after which a network has settled: longer than the grace of a node that lost its root."""
+"""Seconds without a frame after which a network has settled: longer than the grace of a node that lost its root.
+Traffic does not count, nor does a filter that was sent before, to see whether a parent still answers."""
 
 
 REDIAL_DELAY = 2.0
@@ -181,7 +182,7 @@ class Simulation:
         link = self.links.get(link_id)
         if link is not None:
             self.frames_sent += 1
-            if frame_type != FrameType.TRAFFIC:
+            if frame_type != FrameType.TRAFFIC and not link.repeats_filter(sender, frame_type, payload):
                 self._last_frame = self.scheduler.now()
             link.transmit(sender, frame_type, payload)
 
