@@ -40,9 +40,10 @@ def lowest(simulation: Simulation) -> int:
     return min(simulation.alive, key=lambda node: node.public_key).number
 
 
-def two_routers(seed: int, ticking: Sequence[int] = ()) -> Simulation:
+def two_routers(seed: int, ticking: Sequence[int] = (), leaves: Sequence[int] = ()) -> Simulation:
     """0 and 1 are routers, of which 0 is the root; 2, 3 and 4 are leaves at both, and children of the root."""
-    while lowest(simulation := Simulation(Topology(5, ()), seed=seed, latency=LAN, ticking=ticking)) != 0:
+    topology = Topology(5, ())
+    while lowest(simulation := Simulation(topology, seed=seed, latency=LAN, ticking=ticking, leaves=leaves)) != 0:
         seed += 1000
     for number in (1, 2, 3, 4):
         simulation.connect(0, number)
@@ -67,8 +68,11 @@ def test_leaves_go_on_without_their_root_within_a_second(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_leaves_do_not_wait_until_the_other_router_notices_that_their_root_hangs(seed: int) -> None:
-    simulation = two_routers(seed)
+@pytest.mark.parametrize("without_transit", [(), (2, 3, 4)])
+def test_leaves_do_not_wait_until_the_other_router_notices_that_their_root_hangs(
+    without_transit: Sequence[int], seed: int
+) -> None:
+    simulation = two_routers(seed, leaves=without_transit)
     pairs = list(permutations((2, 3, 4), 2))
     longest_silence(simulation, pairs, 1.0)
     simulation.nodes[0].is_alive = False  # and its links stay

@@ -202,8 +202,9 @@ class Router(RouterView):
         lost_parent = key == self.parent
         if lost_parent:
             self._reactions.ask(key, now)
-        # Without a parent we cannot say where an answer should go; its filter will remind us.
-        self._paths.search_again(stranded, now, at_once=not lost_parent)
+        # Without a parent we cannot say where an answer should go; the next one's filter will remind us. A leaf can: to
+        # each peer it names the place below that one.
+        self._paths.search_again(stranded, now, at_once=not (lost_parent and self.transit))
 
     # -- frames ------------------------------------------------------------------------------------------
 
