@@ -15,7 +15,7 @@ stranger is bounded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from yggpy.address import x_key
 from yggpy.keys import PrivateKey
 from yggpy.routing.bloom import contains
 from yggpy.routing.effects import LookupSeen, PathInstalled, PathNotified, PathRemoved, RoutingEffect
-from yggpy.routing.greedy import Coords
+from yggpy.routing.greedy import Coords, distance
 from yggpy.routing.limits import PerSecond
 from yggpy.wire.frame import FrameType
 from yggpy.wire.packets import (
@@ -47,6 +47,8 @@ changing gives an answer that is worth nothing, and its next one of the same sec
 does so for every stuck packet)."""
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
 """Seconds after which an unanswered look-up is repeated, one after the other."""
+STRANDED_RETRY_DELAYS = (0.3, 0.7, 1.0, 2.0, 4.0, 8.0)
+"""The same for what a lost link was needed for: most who miss the same peer do so within a few tenths of a second."""
 MAX_SEQ_LEAD = 2
 """Seconds by which the seq of our answers may be ahead of the time. Of two answers with one seq the second is not
 taken, so who moves twice in a second counts on; a restart forgets that, and must not be too far behind then."""
@@ -59,7 +61,9 @@ MAX_RUMOR_BYTES = 8 << 20
 MAX_ANSWERS_PER_SECOND = 1000
 """Look-ups for this node that are answered in one second; more are ignored."""
 MAX_STRANDED_PATHS = 256
-"""Paths that are searched for anew when a link is lost; the newest count."""
+"""Paths that are searched for anew in one second because peers are lost; the newest go first."""
+MAX_STRANDED_SCAN = 2048
+"""Paths that are looked at when a peer is lost; the newest count."""
 STRANDED_DOUBT = 4.0
 """Seconds after the loss of a link in which no answer ends such a search: its sender may not have noticed yet what we
 have, or have moved and be about to move again; whoever hangs is missed by others up to three seconds later
@@ -99,14 +103,16 @@ class PathHost(Protocol):
 class _Retry:
     """When an unanswered look-up is to be repeated."""
 
-    __slots__ = ("at", "count")
+    __slots__ = ("at", "count", "delays")
 
     def __init__(self) -> None:
         self.at = float("inf")
         self.count = 0
+        self.delays: tuple[float, ...] = RETRY_DELAYS
 
-    def begin(self, now: float) -> None:
-        self.at = now + RETRY_DELAYS[0]
+    def begin(self, now: float, delays: tuple[float, ...] = RETRY_DELAYS) -> None:
+        self.delays = delays
+        self.at = now + delays[0]
         self.count = 1
 
     @property
@@ -120,13 +126,23 @@ class _Retry:
         """Tell whether to repeat now, and plan the next time."""
         if now < self.at:
             return False
-        self.at = now + RETRY_DELAYS[self.count] if self.count < len(RETRY_DELAYS) else float("inf")
+        self.at = now + self.delays[self.count] if self.count < len(self.delays) else float("inf")
         self.count += 1
         return True
 
 
 class _Path:
-    __slots__ = ("broken", "coords", "expires", "in_doubt_until", "requested_at", "retry", "seq")
+    __slots__ = (
+        "asked",
+        "broken",
+        "coords",
+        "expires",
+        "in_doubt_until",
+        "may_repeat_seq",
+        "requested_at",
+        "retry",
+        "seq",
+    )
 
     def __init__(self, coords: Coords, seq: int, now: float) -> None:
         self.coords = coords
@@ -134,6 +150,10 @@ class _Path:
         self.requested_at = now
         self.expires = now + PATH_TIMEOUT
         self.broken = False
+        self.asked: set[bytes] = set()
+        """Peers that the last look-up has gone to."""
+        self.may_repeat_seq = False
+        """Whether a look-up has gone out since an answer was last taken: for each, one answer may have the old seq."""
         self.in_doubt_until = float("-inf")
         """Until when no answer is believed to be the last word."""
         self.retry = _Retry()
@@ -186,10 +206,11 @@ class Pathfinder:
         self._seq = 0
         """The seq of our last answer."""
         self._place: Coords | None = None
-        """Where we were when we gave it."""
+        """Where we were when we first gave it."""
         self._signed: tuple[int, Coords, bytes] | None = None
         self._answers = PerSecond(MAX_ANSWERS_PER_SECOND)
         self._brokens = PerSecond(MAX_BROKEN_PER_SECOND)
+        self._stranded = PerSecond(MAX_STRANDED_PATHS)
 
     # -- from this node ----------------------------------------------------------------------------------
 
@@ -234,11 +255,17 @@ class Pathfinder:
     def _send_lookup(self, dest: bytes, now: float) -> list[bytes]:
         """Search for ``dest`` unless that was done just now; return the peers that were asked."""
         path = self._paths.get(dest)
-        if path is not None:
-            if now - path.requested_at < (BROKEN_THROTTLE if path.retry.is_running else PATH_THROTTLE):
-                return []
+        if path is None:
+            return self._handle_lookup(self._make_lookup(dest), self._own_key, now)
+        if now - path.requested_at < (BROKEN_THROTTLE if path.retry.is_running else PATH_THROTTLE):
+            return []
+        path.asked.clear()
+        asked = self._handle_lookup(self._make_lookup(dest), self._own_key, now)
+        if asked:
             path.requested_at = now
-        return self._handle_lookup(self._make_lookup(dest), self._own_key, now)
+            path.asked.update(asked)
+            path.may_repeat_seq = True
+        return asked
 
     def _make_lookup(self, dest: bytes) -> PathLookup:
         return PathLookup(self._own_key, dest, self._host.own_coords())
@@ -251,10 +278,9 @@ class Pathfinder:
                 rumor.asked.add(peer)
                 self._ask(peer, rumor.dest)
         for dest, path in self._paths.items():
-            if not path.retry.is_running or now - path.requested_at < BROKEN_THROTTLE:
-                continue
-            if contains(bits, x_key(dest)):
-                path.requested_at = now
+            if path.retry.is_running and peer not in path.asked and contains(bits, x_key(dest)):
+                path.asked.add(peer)
+                path.may_repeat_seq = True
                 self._ask(peer, dest)
 
     def _ask(self, peer: bytes, dest: bytes) -> None:
@@ -262,32 +288,30 @@ class Pathfinder:
         self._emit(LookupSeen(lookup.source, lookup.from_path))
         self._host.ask(peer, lookup)
 
-    def stranded_by(self, link_id: int, place: Coords | None) -> list[bytes]:
-        """Return the destinations that a link is needed for, the newest paths first.
+    def peer_lost(self, place: Coords, now: float, *, at_once: bool) -> bool:
+        """The last link to the peer at ``place`` is gone: look for what is below it or nearer to it than to us.
 
-        They are those whose packets leave by it, and those below ``place``, where its peer is: others whom we may hand
-        packets for them will hand them on to that peer.
+        That is done at once or when a filter promises a destination, and whenever ``repeat`` is called. Who only lost
+        the way there may never hear that its packets are stuck: where the next node has not noticed yet that its
+        neighbour hangs, they just vanish. Returns whether there is anything to be looked for.
         """
-        stranded = (
-            key
-            for key, path in reversed(self._paths.items())
-            if (place is not None and path.coords[: len(place)] == place)
-            or self._host.next_hop(path.coords, MAX_WATERMARK)[0] == link_id
-        )
-        return list(islice(stranded, MAX_STRANDED_PATHS))
-
-    def search_again(self, dests: Iterable[bytes], now: float, *, at_once: bool) -> None:
-        """Look for other ways to ``dests``: at once or when a filter promises them, and at the latest in a second.
-
-        Who only lost the way there may never hear that its packets are stuck: where the next node has not noticed yet
-        that its neighbour hangs, they just vanish.
-        """
-        for dest in dests:
-            path = self._paths[dest]
+        own = self._host.own_coords()
+        stranded = [
+            (key, path)
+            for key, path in islice(reversed(self._paths.items()), MAX_STRANDED_SCAN)
+            if now >= path.in_doubt_until
+            and (
+                path.coords[: len(place)] == place or distance(path.coords, place) < distance(path.coords, own)
+            )
+        ]
+        for key, path in stranded:
+            if not self._stranded.allow(now):
+                break
             path.in_doubt_until = now + STRANDED_DOUBT
-            path.retry.begin(now)
+            path.retry.begin(now, STRANDED_RETRY_DELAYS)
             if at_once:
-                self._send_lookup(dest, now)
+                self._send_lookup(key, now)
+        return bool(stranded)
 
     # -- from the network --------------------------------------------------------------------------------
 
@@ -310,8 +334,9 @@ class Pathfinder:
         """Return the Unix time, or more if we have moved since an answer of this second."""
         seq, place = int(now), self._host.own_coords()
         if place != self._place:
-            self._place = place
             seq = max(seq, min(self._seq + 1, seq + MAX_SEQ_LEAD))
+            if seq > self._seq:
+                self._place = place
         self._seq = max(self._seq, seq)
         return self._seq
 
@@ -370,7 +395,7 @@ class Pathfinder:
             rumor.answered = True
             rumor.retry.stop()
             self._emit(PathNotified(source))
-        if notify.info_seq < path.seq or (notify.info_seq == path.seq and not path.broken):
+        if notify.info_seq < path.seq or (notify.info_seq == path.seq and not (path.broken and path.may_repeat_seq)):
             return
         if notify.info_path == path.coords:
             if notify.info_seq > path.seq and path.retry.is_running and now >= path.in_doubt_until and notify.verify():
@@ -381,7 +406,7 @@ class Pathfinder:
         self._path_ports += len(notify.info_path) - len(path.coords)
         path.coords, path.seq = notify.info_path, notify.info_seq
         path.expires = now + PATH_TIMEOUT
-        path.broken = False
+        path.broken = path.may_repeat_seq = False
         if now >= path.in_doubt_until:
             path.retry.stop()
         self._emit(PathInstalled(source, path.coords, None))
@@ -424,15 +449,19 @@ class Pathfinder:
                 self._prolong(key, path)
                 if path.expires <= now:
                     self._remove_path(key)
-                    continue
-            if path.retry.is_due(now):
-                self._send_lookup(key, now)
+        self.repeat(now)
         for lookup_key, rumor in list(self._rumors.items()):
             if rumor.expires <= now:
                 self._forget_rumor(lookup_key)
             elif rumor.retry.is_due(now):
                 rumor.sent_at = now
                 rumor.asked.update(self._send_lookup(rumor.dest, now))
+
+    def repeat(self, now: float) -> None:
+        """Repeat the look-ups for paths that are due; ``tick`` does that, too."""
+        for key, path in list(self._paths.items()):
+            if path.retry.is_due(now):
+                self._send_lookup(key, now)
 
     def _prolong(self, key: bytes, path: _Path) -> None:
         """Traffic from the node keeps its path, unless the path was reported broken."""

@@ -21,7 +21,7 @@ from yggpy.routing.bloom import BloomTable, from_words, to_words
 from yggpy.routing.effects import FibChanged, RoutingEffect, SendDirect, SendQueued
 from yggpy.routing.greedy import Coords, Fib, FibLink
 from yggpy.routing.links import LinkTable, RouterLink
-from yggpy.routing.pathfinder import Pathfinder
+from yggpy.routing.pathfinder import STRANDED_RETRY_DELAYS, Pathfinder
 from yggpy.routing.reactions import ROOT_GRACE, STARTING, Reactions
 from yggpy.routing.tree import MAX_INFOS, Tree
 from yggpy.routing.view import RouterView
@@ -86,6 +86,8 @@ class Router(RouterView):
         """Since when we have been without a candidate (``_do_root1``)."""
         self._reactions = Reactions()
         self._started_at = 0.0
+        self._search_at = float("inf")
+        """When to repeat the look-ups for what the last lost link was needed for, without waiting for the tick."""
         self._probed, self._probe_at = self.public_key, 0.0
         """The parent that is to be probed, and when."""
         self.refused: Counter[str] = Counter(traffic=0, path_lookup=0, path_notify=0, path_broken=0)
@@ -121,6 +123,11 @@ class Router(RouterView):
         """Do early what the next tick would do, if it is time for that (section 5.2)."""
         if self._reactions.take(now):
             self._maintain(now, early=True)
+            if now >= self._search_at:
+                self._search_at = float("inf")
+                self._paths.repeat(now)
+            elif self._search_at != float("inf"):
+                self._reactions.plan(self._search_at)
 
     def _maintain(self, now: float, *, early: bool = False) -> None:
         self._do_root2 = self._do_root2 or (self._do_root1 and self._grace_is_over(now))
@@ -130,8 +137,10 @@ class Router(RouterView):
         else:
             if self._lost_at is None:
                 self._lost_at = now
-            if now < self._lost_at + ROOT_GRACE:
-                self._reactions.plan(self._lost_at + ROOT_GRACE)
+            for grace in (ROOT_GRACE, ANSWER_GRACE):
+                if now < self._lost_at + grace:
+                    self._reactions.plan(self._lost_at + grace)
+                    break
         self._send_announces()
         if not early or now >= self._started_at + STARTING:
             self._send_blooms(now, early=early)
@@ -183,13 +192,10 @@ class Router(RouterView):
 
     def remove_link(self, link_id: int, now: float) -> None:
         """A link is down (section 5.6). Unknown links are ignored."""
-        link = self._links.get(link_id)
+        link = self._links.remove(link_id)
         if link is None:
             return
         key = link.key
-        root, place = self._tree.root_and_coords(key)
-        stranded = self._paths.stranded_by(link_id, place if root == self.root else None)
-        self._links.remove(link_id)
         self._fib_stale = True
         if key in self._links:
             # What the peer holds as our filter may have travelled over the lost link only.
@@ -199,12 +205,15 @@ class Router(RouterView):
         self._requests.pop(key, None)
         self._responses.pop(key, None)
         self._blooms.remove(key)
-        lost_parent = key == self.parent
-        if lost_parent:
+        if key == self.parent:
             self._reactions.ask(key, now)
+        root, place = self._tree.root_and_coords(key)
         # Without a parent we cannot say where an answer should go; the next one's filter will remind us. A leaf can: to
         # each peer it names the place below that one.
-        self._paths.search_again(stranded, now, at_once=not (lost_parent and self.transit))
+        at_once = self.parent == self.public_key or self.parent in self._links or not self.transit
+        if root == self.root and self._paths.peer_lost(place, now, at_once=at_once):
+            self._search_at = now + STRANDED_RETRY_DELAYS[0]
+            self._reactions.plan(self._search_at)
 
     # -- frames ------------------------------------------------------------------------------------------
 
