@@ -150,14 +150,13 @@ class MeshNode:
             if not self.running:
                 code = self._process.returncode if self._process else None
                 raise NodeFailedError(f"{self.label} ended at its start (exit code {code}): {self.log_text()[-2000:]}")
-            try:
-                answer = admin_request(self.admin_path, "getself")
-                break
-            except (OSError, ValueError):
-                if time.monotonic() > limit:
-                    raise NodeFailedError(f"{self.label} not ready in {timeout} s: {self.log_text()[-2000:]}") from None
-                time.sleep(0.05)
-        own: dict[str, Any] = answer["response"]
+            with contextlib.suppress(OSError, ValueError):
+                own: dict[str, Any] | None = admin_request(self.admin_path, "getself").get("response")
+                if own is not None:  # a Go node listens before it knows its commands
+                    break
+            if time.monotonic() > limit:
+                raise NodeFailedError(f"{self.label} not ready in {timeout} s: {self.log_text()[-2000:]}")
+            time.sleep(0.05)
         if own["key"] != self.public_key.hex():
             raise NodeFailedError(f"{self.label} has another key than its configuration")
         self._address = own["address"]
