@@ -109,7 +109,8 @@ def ping(
 ) -> PingResult:
     """Ping ``dest`` and count the answers; ``size`` is that of the ICMPv6 payload in bytes.
 
-    ``patience``: seconds that an answer may take. Where none is to come, a short one will do.
+    ``patience``: seconds that an answer may take. Where none is to come, a short one will do. The last answers have
+    less: ping waits for them as long as twice the longest round trip so far, or one ``interval`` if that is more.
     """
     limit = count * interval + 2 * patience
     options = {"-c": count, "-i": interval, "-W": patience, "-s": size}

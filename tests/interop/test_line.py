@@ -31,7 +31,7 @@ def test_line(lab: Lab, kinds: tuple[str, ...]) -> None:
     require_all_pairs(nodes, timeout=60)
     for i, node in enumerate(nodes):
         for other in nodes[i + 1 :]:
-            result = ping(node, other, count=5, interval=0.02)
+            result = ping(node, other, count=3)
             assert result.lost == 0, f"{node!r} - {other!r}: {result.output}"
     assert tcp_transfer(nodes[0], nodes[-1], TRANSIT_SIZE).intact
     large = ping(nodes[-1], nodes[0], count=5, size=60000)
