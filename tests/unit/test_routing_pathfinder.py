@@ -379,6 +379,18 @@ def test_reports_about_our_own_path_start_a_look_up_now_and_then() -> None:
         assert look_ups(node) == [(1, KEYS["k9"])]
 
 
+def test_reports_cause_no_more_attempts_where_nobody_can_be_asked() -> None:
+    """Anybody may send them."""
+    node = with_path()
+    node.receive(1, BloomFilter((0,) * 128))
+    seconds = 2
+    for _ in range(seconds * 100):
+        node.now += 0.01
+        node.receive(1, PathBroken(OWN, MAX_WATERMARK, KEYS["k5"], KEYS["k9"]))
+    assert 0 < len(node.effects(LookupSeen)) <= seconds / BROKEN_THROTTLE + 1
+    assert look_ups(node) == []
+
+
 def test_our_own_stuck_traffic_starts_a_look_up() -> None:
     node = with_path()
     node.now += 1

@@ -142,12 +142,16 @@ class _Path:
         "requested_at",
         "retry",
         "seq",
+        "tried_at",
     )
 
     def __init__(self, coords: Coords, seq: int, now: float) -> None:
         self.coords = coords
         self.seq = seq
         self.requested_at = now
+        """When somebody was last asked."""
+        self.tried_at = float("-inf")
+        """When that was last to be done, though there may have been nobody."""
         self.expires = now + PATH_TIMEOUT
         self.broken = False
         self.asked: set[bytes] = set()
@@ -257,8 +261,10 @@ class Pathfinder:
         path = self._paths.get(dest)
         if path is None:
             return self._handle_lookup(self._make_lookup(dest), self._own_key, now)
-        if now - path.requested_at < (BROKEN_THROTTLE if path.retry.is_running else PATH_THROTTLE):
+        throttle = BROKEN_THROTTLE if path.retry.is_running else PATH_THROTTLE
+        if now < max(path.requested_at + throttle, path.tried_at + BROKEN_THROTTLE):
             return []
+        path.tried_at = now
         path.asked.clear()
         asked = self._handle_lookup(self._make_lookup(dest), self._own_key, now)
         if asked:
