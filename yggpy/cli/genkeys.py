@@ -100,7 +100,7 @@ class Search:
         self._left = -(-limits.keys // BATCH_SIZE)  # batches that nobody has taken yet
         self._lock = threading.Lock()
         self._stop = False
-        # Daemons, so that an interrupted program need not wait for them.
+        # Daemons, so that a second interrupt ends the program even if one of them does not.
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
 
     def start(self) -> None:
@@ -256,6 +256,7 @@ def _run(limits: Limits, progress: _Progress) -> int:
     try:
         _watch(search, limits, threads, start, progress)
     finally:
+        search.stop()  # a thread that still takes random bytes from OpenSSL while the process ends crashes it
         progress.clear()
     elapsed = time.monotonic_ns() - start
     sys.stderr.write(f"{PROGRAM}: {search.tried} keys tried in {go_duration(elapsed)}\n")
